@@ -1,0 +1,452 @@
+"""
+Supabase Auth as the clients see it: the endpoints a web product uses, answered from real rows.
+
+Covered: e-mail and password, refresh, user, sign-out, Google by PKCE and by the implicit flow.
+Password recovery, one-time passwords, MFA, SAML, phone and the admin API are not: they answer 404.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import jwt
+import psycopg
+from psycopg.types.json import Jsonb
+
+from local.standins import supabase_users as users
+from local.standins.server import Request, Response, StandIn, json_response
+from local.standins.supabase_database import AUTH, Connection, Database, Row, fetch
+from local.standins.supabase_errors import AuthError
+from local.standins.supabase_sessions import Sessions, end_sessions
+from local.standins.supabase_tokens import Tokens
+
+PREFIX = "/auth/v1"
+MIN_PASSWORD_CHARACTERS = 6
+_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class GoogleUser:
+    """The person at the other end of every Google sign-in; Google may tell no e-mail."""
+
+    subject: str = "100000000000000000001"
+    name: str = "Grace Example"
+    email: str | None = "grace@example.com"
+
+    def claims(self) -> dict[str, Any]:
+        """Return what Google tells about the person."""
+        mail = {"email": self.email, "email_verified": True} if self.email else {}
+        return {
+            "iss": "https://accounts.google.com",
+            "sub": self.subject,
+            "name": self.name,
+            "full_name": self.name,
+            "avatar_url": "https://lh3.example.com/grace.png",
+            "phone_verified": False,
+            **mail,
+        }
+
+
+@dataclass(frozen=True)
+class _Code:
+    """A PKCE code that waits to be exchanged."""
+
+    user_id: str
+    challenge: str
+    method: str
+
+
+class Auth:
+    """
+    The endpoints under `/auth/v1`.
+
+    `autoconfirm` off asks for a confirmed e-mail before the first session; `site_url` is where a
+    sign-in returns to when it asks for an address that is not on the allow-list (this machine).
+    """
+
+    def __init__(self, database: Database, tokens: Tokens, site_url: str) -> None:
+        self.autoconfirm = True
+        self.google_user = GoogleUser()
+        self.site_url = site_url
+        self.sessions = Sessions(database, tokens)
+        self._database = database
+        self._tokens = tokens
+        self._codes: dict[str, _Code] = {}
+        self._lock = threading.Lock()
+
+    def add_routes(self, server: StandIn) -> None:
+        """Add the endpoints to `server`."""
+        for method, path, handler in (
+            ("POST", "/signup", self._signup),
+            ("POST", "/token", self._token),
+            ("GET", "/user", self._get_user),
+            ("PUT", "/user", self._put_user),
+            ("POST", "/logout", self._logout),
+            ("GET", "/authorize", self._authorize),
+            ("GET", "/.well-known/jwks.json", self._jwks),
+            ("GET", "/settings", self._settings),
+            ("GET", "/health", self._health),
+        ):
+            server.route(method, PREFIX + path, _guarded(handler))
+
+    def sign_up(
+        self,
+        email: str,
+        password: str,
+        data: dict[str, Any] | None = None,
+        *,
+        agent: str = "",
+        expired: bool = False,
+    ) -> dict[str, Any]:
+        """Return the new user's session, or the bare user while `autoconfirm` is off."""
+        email = _checked_email(email)
+        _check_password(password)
+        with self._database.transaction(AUTH) as connection:
+            if users.by_email(connection, email):
+                if self.autoconfirm:
+                    raise AuthError(422, "user_already_exists", "User already registered")
+                return users.made_up(email)
+            user = users.insert(
+                connection, provider="email", email=email, password=password, metadata=data or {}
+            )
+            subject = str(user["id"])
+            claims = {
+                "sub": subject,
+                "email": email,
+                "email_verified": False,
+                "phone_verified": False,
+            }
+            user = users.add_identity(connection, user, "email", subject, claims)
+            if not self.autoconfirm:
+                user = users.update(connection, user["id"], confirmation_sent_at=_now())
+                return users.as_json(connection, user)
+            user = _confirm(connection, user)
+            return self.sessions.start(connection, user, "password", agent=agent, expired=expired)
+
+    def _signup(self, request: Request) -> Response:
+        body = _body(request)
+        email, password = _text(body, "email"), _text(body, "password")
+        if _text(body, "phone"):
+            raise AuthError(400, "phone_provider_disabled", "Phone signups are disabled")
+        if not email:
+            message = "Anonymous sign-ins are disabled"
+            raise AuthError(422, "anonymous_provider_disabled", message)
+        return json_response(
+            self.sign_up(
+                email,
+                password,
+                body.get("data"),
+                agent=request.headers.get("user-agent", ""),
+                expired="expired_token" in request.faults,
+            )
+        )
+
+    def _token(self, request: Request) -> Response:
+        body = _body(request)
+        expired = "expired_token" in request.faults
+        match request.query.get("grant_type"):
+            case "password":
+                return json_response(self._sign_in(request, body, expired=expired))
+            case "refresh_token":
+                token = _text(body, "refresh_token")
+                return json_response(self.sessions.refresh(token, expired=expired))
+            case "pkce":
+                return json_response(self._exchange_code(request, body, expired=expired))
+        raise AuthError(400, "invalid_credentials", "unsupported_grant_type")
+
+    def _sign_in(self, request: Request, body: dict[str, Any], *, expired: bool) -> dict[str, Any]:
+        email = _text(body, "email").strip().lower()
+        with self._database.transaction(AUTH) as connection:
+            user = users.by_email(connection, email)
+            if user is None or not users.password_fits(user, _text(body, "password")):
+                raise AuthError(400, "invalid_credentials", "Invalid login credentials")
+            if user["email_confirmed_at"] is None:
+                raise AuthError(400, "email_not_confirmed", "Email not confirmed")
+            agent = request.headers.get("user-agent", "")
+            return self.sessions.start(connection, user, "password", agent=agent, expired=expired)
+
+    def _exchange_code(
+        self, request: Request, body: dict[str, Any], *, expired: bool
+    ) -> dict[str, Any]:
+        auth_code, verifier = _text(body, "auth_code"), _text(body, "code_verifier")
+        if not auth_code or not verifier:
+            message = "invalid request: both auth code and code verifier should be non-empty"
+            raise AuthError(400, "validation_failed", message)
+        with self._lock:
+            code = self._codes.get(auth_code)
+            if code is None:
+                message = "invalid flow state, no valid flow state found"
+                raise AuthError(404, "flow_state_not_found", message)
+            if _challenge(verifier, code.method) != code.challenge:
+                message = "code challenge does not match previously saved code verifier"
+                raise AuthError(400, "bad_code_verifier", message)
+            del self._codes[auth_code]
+        with self._database.transaction(AUTH) as connection:
+            user = users.by_id(connection, code.user_id)
+            if user is None:
+                raise AuthError(404, "user_not_found", "User not found")
+            agent = request.headers.get("user-agent", "")
+            session = self.sessions.start(connection, user, "oauth", agent=agent, expired=expired)
+        return {**session, "provider_token": _provider_token()}
+
+    def _get_user(self, request: Request) -> Response:
+        with self._database.transaction(AUTH) as connection:
+            user, _ = self._signed_in(connection, request)
+            return json_response(users.as_json(connection, user))
+
+    def _put_user(self, request: Request) -> Response:
+        body = _body(request)
+        with self._database.transaction(AUTH) as connection:
+            user, session_id = self._signed_in(connection, request)
+            columns: dict[str, Any] = {}
+            if password := _text(body, "password"):
+                _check_password(password)
+                if users.password_fits(user, password):
+                    message = "New password should be different from the old password."
+                    raise AuthError(422, "same_password", message)
+                columns["encrypted_password"] = users.hash_password(password)
+                end_sessions(connection, str(user["id"]), session_id, "others")
+            data = dict(body.get("data") or {})
+            if email := _text(body, "email"):
+                email = _checked_email(email)
+                other = users.by_email(connection, email)
+                if other and other["id"] != user["id"]:
+                    message = "A user with this email address has already been registered"
+                    raise AuthError(422, "email_exists", message)
+                if self.autoconfirm:
+                    columns |= {"email": email, "email_confirmed_at": _now()}
+                    data["email"] = email
+                    connection.execute(
+                        "update auth.identities set identity_data = identity_data || %s,"
+                        " updated_at = now() where user_id = %s and provider = 'email'",
+                        (Jsonb({"email": email}), user["id"]),
+                    )
+                else:
+                    columns |= {"email_change": email, "email_change_sent_at": _now()}
+            merged = {**user["raw_user_meta_data"], **data}
+            columns["raw_user_meta_data"] = Jsonb(
+                {name: value for name, value in merged.items() if value is not None}
+            )
+            user = users.update(connection, user["id"], **columns)
+            return json_response(users.as_json(connection, user))
+
+    def _logout(self, request: Request) -> Response:
+        scope = request.query.get("scope", "global")
+        if scope not in ("global", "local", "others"):
+            raise AuthError(400, "validation_failed", f'Unsupported logout scope "{scope}"')
+        with self._database.transaction(AUTH) as connection:
+            user, session_id = self._signed_in(connection, request)
+            end_sessions(connection, str(user["id"]), session_id, scope)
+        return Response(204)
+
+    def _signed_in(self, connection: Connection, request: Request) -> tuple[Row, str]:
+        """Return user and session of the Bearer token: the token, the user, then the session."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            message = "This endpoint requires a valid Bearer token"
+            raise AuthError(401, "no_authorization", message)
+        try:
+            claims = self._tokens.verify(token)
+            uuid.UUID(claims.get("sub", ""))
+        except jwt.ExpiredSignatureError as error:
+            detail = "token has invalid claims: token is expired"
+            raise _bad_jwt(f"unable to parse or verify signature, {detail}") from error
+        except jwt.PyJWTError as error:
+            raise _bad_jwt(f"unable to parse or verify signature, {error}") from error
+        except ValueError as error:
+            raise AuthError(403, "bad_jwt", "invalid claim: missing sub claim") from error
+        user = users.by_id(connection, claims["sub"])
+        if user is None:
+            message = "User from sub claim in JWT does not exist"
+            raise AuthError(403, "user_not_found", message)
+        session_id = claims.get("session_id")
+        if session_id is None or not fetch(
+            connection,
+            "select from auth.sessions where id = %s and user_id = %s",
+            session_id,
+            user["id"],
+        ):
+            message = "Session from session_id claim in JWT does not exist"
+            raise AuthError(403, "session_not_found", message)
+        return user, session_id
+
+    def _authorize(self, request: Request) -> Response:
+        """Skip the provider: return at once as the fixed Google user."""
+        provider = request.query.get("provider", "")
+        if provider != "google":
+            detail = "provider is not enabled" if provider else "Provider  could not be found"
+            raise AuthError(400, "validation_failed", f"Unsupported provider: {detail}")
+        challenge = request.query.get("code_challenge", "")
+        method = request.query.get("code_challenge_method", "").lower()
+        if bool(challenge) != bool(method) or method not in ("", "s256", "plain"):
+            message = "PKCE flow requires code_challenge_method and code_challenge"
+            raise AuthError(400, "validation_failed", message)
+        target = request.query.get("redirect_to", "")
+        if urlsplit(target).hostname not in _LOOPBACK:
+            target = self.site_url
+        if "oauth_denied" in request.faults:
+            return _back_with_error(target, "access_denied", "access_denied", "User said no")
+        try:
+            with self._database.transaction(AUTH) as connection:
+                user = self._google_sign_in(connection)
+                if not challenge:
+                    session = self.sessions.start(connection, user, "oauth")
+        except AuthError as error:
+            return _back_with_error(target, "server_error", error.code, error.message)
+        if not challenge:
+            del session["user"]
+            fragment = {**session, "provider_token": _provider_token(), "sb": ""}
+            return _redirect(f"{target}#{urlencode(sorted(fragment.items()))}")
+        code = str(uuid.uuid4())
+        with self._lock:
+            self._codes[code] = _Code(str(user["id"]), challenge, method)
+        return _redirect(_with_query(target, {"code": code}))
+
+    def _google_sign_in(self, connection: Connection) -> Row:
+        """Return the Google user's row: known, linked by the verified e-mail, or new."""
+        person = self.google_user
+        claims = person.claims()
+        user = users.by_identity(connection, "google", person.subject)
+        if user is None:
+            user = users.by_email(connection, person.email) if person.email else None
+            if user is None:
+                user = users.insert(
+                    connection,
+                    provider="google",
+                    email=person.email,
+                    password=None,
+                    metadata=claims,
+                )
+            user = users.add_identity(connection, user, "google", person.subject, claims)
+        if person.email and user["email_confirmed_at"] is None:
+            user = _confirm(connection, user)
+        return user
+
+    def _jwks(self, request: Request) -> Response:
+        keys = {"keys": []} if "empty_jwks" in request.faults else self._tokens.jwks
+        return json_response(keys, headers={"cache-control": "public, max-age=600"})
+
+    def _settings(self, _request: Request) -> Response:
+        external = {"anonymous_users": False, "google": True, "email": True, "phone": False}
+        return json_response(
+            {
+                "external": external,
+                "disable_signup": False,
+                "mailer_autoconfirm": self.autoconfirm,
+                "phone_autoconfirm": False,
+                "sms_provider": "",
+                "saml_enabled": False,
+            }
+        )
+
+    def _health(self, _request: Request) -> Response:
+        return json_response(
+            {
+                "version": "stand-in",
+                "name": "GoTrue",
+                "description": "GoTrue is a user registration and authentication API",
+            }
+        )
+
+
+def _guarded(handler: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    def guarded(request: Request) -> Response:
+        try:
+            return handler(request)
+        except AuthError as error:
+            return error.response(request)
+        except psycopg.Error:
+            message = "Unexpected failure, please check server logs for more information"
+            return AuthError(500, "unexpected_failure", message).response(request)
+
+    return guarded
+
+
+def _body(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(request.body)
+    except ValueError as error:
+        message = f"Could not parse request body as JSON: {error}"
+        raise AuthError(400, "bad_json", message) from error
+    if not isinstance(body, dict):
+        message = "Could not parse request body as JSON: not an object"
+        raise AuthError(400, "bad_json", message)
+    return body
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name) or ""
+    if not isinstance(value, str):
+        message = f"Could not parse request body as JSON: {name} is no string"
+        raise AuthError(400, "bad_json", message)
+    return value
+
+
+def _checked_email(email: str) -> str:
+    email = email.strip().lower()
+    if not _EMAIL.fullmatch(email):
+        message = "Unable to validate email address: invalid format"
+        raise AuthError(400, "validation_failed", message)
+    return email
+
+
+def _check_password(password: str) -> None:
+    if not password:
+        raise AuthError(400, "validation_failed", "Signup requires a valid password")
+    if len(password.encode()) > 72:
+        message = "Password cannot be longer than 72 characters"
+        raise AuthError(400, "validation_failed", message)
+    if len(password) < MIN_PASSWORD_CHARACTERS:
+        message = f"Password should be at least {MIN_PASSWORD_CHARACTERS} characters."
+        weak = {"reasons": ["length"]}
+        raise AuthError(422, "weak_password", message, weak_password=weak)
+
+
+def _confirm(connection: Connection, user: Row) -> Row:
+    metadata = Jsonb({**user["raw_user_meta_data"], "email_verified": True})
+    return users.update(
+        connection, user["id"], email_confirmed_at=_now(), raw_user_meta_data=metadata
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _bad_jwt(detail: str) -> AuthError:
+    return AuthError(403, "bad_jwt", f"invalid JWT: {detail}")
+
+
+def _challenge(verifier: str, method: str) -> str:
+    if method == "plain":
+        return verifier
+    digest = hashlib.sha256(verifier.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _provider_token() -> str:
+    return f"google-{uuid.uuid4()}"
+
+
+def _redirect(location: str) -> Response:
+    return Response(302, headers={"location": location})
+
+
+def _with_query(target: str, query: dict[str, str]) -> str:
+    return f"{target}{'&' if urlsplit(target).query else '?'}{urlencode(query)}"
+
+
+def _back_with_error(target: str, error: str, code: str, description: str) -> Response:
+    told = {"error": error, "error_code": code, "error_description": description}
+    return _redirect(f"{_with_query(target, told)}#{urlencode(told)}")

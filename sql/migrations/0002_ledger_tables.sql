@@ -1,0 +1,110 @@
+-- migrate:up
+-- The ledger's tables. No foreign key leads to auth.users: money history outlives an account.
+
+create table public.credit_balances (
+  user_id uuid primary key,
+  available numeric(14, 3) not null default 0 constraint available_is_not_negative check (available >= 0),
+  owed numeric(14, 3) not null default 0 constraint owed_is_not_negative check (owed >= 0),
+  next_expiry_at timestamptz not null default 'infinity',
+  constraint debt_leaves_nothing_available check (owed = 0 or available = 0)
+) with (fillfactor = 50);
+create index credit_balances_next_expiry on public.credit_balances (next_expiry_at)
+  where next_expiry_at < 'infinity';
+comment on table public.credit_balances is 'One row a user. What is reserved is not here: it is the sum of the open reservations, so that a full charge need not lock this row.';
+comment on column public.credit_balances.available is 'Credits that may be reserved now.';
+comment on column public.credit_balances.owed is 'Debt: credits clawed back after they were spent. The next grant or refund pays it first.';
+comment on column public.credit_balances.next_expiry_at is 'Not later than the earliest expiry of a grant that has something left; a reserve looks no further while it lies ahead.';
+
+create table public.credit_grants (
+  id bigint generated always as identity primary key,
+  user_id uuid not null,
+  source text not null
+    constraint source_is_known check (source in ('pack', 'plan', 'welcome', 'adjustment', 'restored')),
+  source_key text not null unique,
+  amount numeric(14, 3) not null constraint amount_is_positive check (amount > 0),
+  remaining numeric(14, 3) not null constraint remaining_is_not_negative check (remaining >= 0),
+  expired numeric(14, 3) not null default 0 constraint expired_is_not_negative check (expired >= 0),
+  reversed numeric(14, 3) not null default 0
+    constraint reversed_is_within_amount check (reversed between 0 and amount),
+  absorbed numeric(14, 3) not null default 0
+    constraint absorbed_was_expired_and_reversed check (absorbed between 0 and least(expired, reversed)),
+  priority smallint not null default 100,
+  expires_at timestamptz not null default 'infinity',
+  description text,
+  created_at timestamptz not null default now(),
+  is_open boolean not null generated always as (remaining > 0) stored
+) with (fillfactor = 50);
+-- on is_open, not on remaining: spending a part then stays a heap-only update
+create index credit_grants_spending_order on public.credit_grants (user_id, expires_at, priority, id)
+  where is_open;
+comment on table public.credit_grants is 'Credits that came in, each under the key of the fact that brought them.';
+comment on column public.credit_grants.source_key is 'The business key (cs:…, in:…, welcome:…). One fact grants once, for ever.';
+comment on column public.credit_grants.remaining is 'Not yet reserved, expired or clawed back.';
+comment on column public.credit_grants.expired is 'What was left when it expired.';
+comment on column public.credit_grants.reversed is 'How much of the amount is reversed now, in total.';
+comment on column public.credit_grants.absorbed is 'The part of `reversed` that met credits which had expired unspent: nothing was taken for it.';
+comment on column public.credit_grants.priority is 'Among equal expiries, lower is spent first.';
+
+create table public.credit_reservations (
+  id uuid primary key,
+  user_id uuid not null,
+  amount numeric(14, 3) not null constraint amount_is_not_negative check (amount >= 0),
+  grant_ids bigint[] not null,
+  grant_amounts numeric(14, 3)[] not null,
+  charged numeric(14, 3) constraint charged_is_within_amount check (charged between 0 and amount),
+  reserved_at timestamptz not null default now(),
+  settled_at timestamptz,
+  constraint settled_says_what_was_charged check ((settled_at is null) = (charged is null)),
+  constraint grants_and_amounts_pair check (cardinality(grant_ids) = cardinality(grant_amounts))
+) with (fillfactor = 70);
+create index credit_reservations_open on public.credit_reservations (user_id, reserved_at)
+  where settled_at is null;
+comment on table public.credit_reservations is 'Credits set aside before a job is dispatched. Settled once: charged for what was delivered, the rest refunded.';
+comment on column public.credit_reservations.id is 'The job''s id, chosen by the caller.';
+comment on column public.credit_reservations.grant_ids is 'Which grants it was taken from, in the order of taking; grant_amounts says how much from each.';
+comment on column public.credit_reservations.charged is 'Null while open.';
+
+create table public.credit_reversals (
+  reversal_key text primary key,
+  grant_id bigint not null references public.credit_grants (id),
+  reversed_total numeric(14, 3) not null,
+  created_at timestamptz not null default now()
+);
+create index credit_reversals_grant on public.credit_reversals (grant_id);
+comment on table public.credit_reversals is 'The reversals that were applied, also those that changed nothing: a late copy of an old one must not undo a newer one.';
+
+create table public.credit_ledger (
+  id bigint generated always as identity primary key,
+  user_id uuid not null,
+  type text not null constraint type_is_known
+    check (type in ('grant', 'reserve', 'charge', 'refund', 'expire', 'clawback', 'restore')),
+  available_delta numeric(14, 3) not null default 0,
+  reserved_delta numeric(14, 3) not null default 0,
+  owed_delta numeric(14, 3) not null default 0,
+  available_after numeric(14, 3),
+  owed_after numeric(14, 3),
+  reservation_id uuid,
+  grant_id bigint,
+  key text,
+  description text,
+  created_at timestamptz not null default now()
+);
+create index credit_ledger_user on public.credit_ledger (user_id, id);
+create unique index credit_ledger_once_per_reservation on public.credit_ledger (reservation_id, type)
+  where reservation_id is not null;
+create unique index credit_ledger_once_per_key on public.credit_ledger (type, key) where key is not null;
+comment on table public.credit_ledger is 'Append-only: one row a movement. Balances are its sums.';
+comment on column public.credit_ledger.available_after is 'The balance after this entry; null on a charge, which does not touch (nor lock) the balance.';
+comment on column public.credit_ledger.key is 'The business key of a grant, clawback or restore.';
+
+create function ledger.refuse_change() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  raise exception 'the credit ledger is append-only' using errcode = 'HF007';
+end $$;
+comment on function ledger.refuse_change() is 'Keeps entries as they were written, whoever asks. SQLSTATE HF007.';
+create trigger credit_ledger_is_append_only before update or delete or truncate on public.credit_ledger
+  for each statement execute function ledger.refuse_change();
+
+-- migrate:down

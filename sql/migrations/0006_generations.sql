@@ -1,0 +1,94 @@
+-- migrate:up
+-- A user's requests for media, what the provider says of them, and what was stored.
+
+create table public.assets (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null,
+  path text not null unique,
+  content_type text not null
+    constraint content_type_is_an_image check (content_type in ('image/jpeg', 'image/png', 'image/webp', 'image/gif')),
+  bytes bigint not null constraint bytes_are_within_limit check (bytes between 1 and 10485760),
+  created_at timestamptz not null default now()
+);
+create index assets_user on public.assets (user_id, created_at desc);
+comment on table public.assets is 'A user''s own pictures in the bucket uploads, lent to the provider by signed URL.';
+comment on column public.assets.path is 'Object name in the bucket: {user_id}/{asset id}.{extension}.';
+
+create table public.generations (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null,
+  status text not null default 'queued' constraint status_is_known
+    check (status in ('queued', 'processing', 'storing', 'succeeded', 'failed', 'canceled')),
+  kind text not null constraint kind_is_known check (kind in ('image', 'video')),
+  model text not null,
+  prompt text not null,
+  fields jsonb not null default '{}',
+  idempotency_key text not null,
+  request_hash text not null,
+  reservation_id uuid not null unique,
+  cost_credits numeric(14, 3) not null constraint cost_is_not_negative check (cost_credits >= 0),
+  charged_credits numeric(14, 3),
+  output_count integer not null constraint output_count_is_positive check (output_count > 0),
+  outputs jsonb not null default '[]',
+  error_code text,
+  error_message text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  finished_at timestamptz,
+  constraint one_generation_per_key unique (user_id, idempotency_key)
+);
+create index generations_library on public.generations (user_id, created_at desc, id desc);
+create index generations_active on public.generations (user_id) where finished_at is null;
+comment on table public.generations is 'One request for media, from reservation to stored outputs.';
+comment on column public.generations.status is 'queued -> processing -> storing -> succeeded; or failed, canceled (docs/architecture.md).';
+comment on column public.generations.fields is 'The normalized fields the user chose, without the prompt.';
+comment on column public.generations.request_hash is 'Hash of what the client asked for; the same key with another request is a conflict.';
+comment on column public.generations.reservation_id is 'The generation''s own id, unless a late success had to reserve again.';
+comment on column public.generations.charged_credits is 'Null until settled.';
+comment on column public.generations.outputs is 'Stored files: [{"n", "path", "content_type", "bytes"}], paths in the bucket outputs.';
+
+create table backend.dispatches (
+  generation_id uuid primary key references public.generations (id),
+  request text not null,
+  price jsonb not null,
+  provider_generation_id text unique,
+  output_urls jsonb,
+  attempts integer not null default 0,
+  dispatched_at timestamptz not null default now(),
+  moved_at timestamptz not null default now(),
+  leased_until timestamptz,
+  finished_at timestamptz
+) with (fillfactor = 70);
+create index dispatches_unfinished on backend.dispatches (moved_at) where finished_at is null;
+comment on table backend.dispatches is 'The provider''s side of a generation, not for users'' eyes.';
+comment on column backend.dispatches.request is 'The canonical request, byte for byte what is sent under the generation''s id as idempotency key.';
+comment on column backend.dispatches.price is 'The price the reservation was computed from.';
+comment on column backend.dispatches.output_urls is 'What the provider delivered; null until it succeeds. Set once, so a second success cannot reopen anything.';
+comment on column backend.dispatches.moved_at is 'Last step; the sweep looks at what has not moved for a while.';
+comment on column backend.dispatches.leased_until is 'Until then one sweep holds it, or it is to be left alone.';
+
+create table backend.inbox (
+  delivery_id text primary key,
+  event text not null,
+  provider_generation_id text,
+  generation_id uuid,
+  payload jsonb not null,
+  outcome text not null,
+  received_at timestamptz not null default now()
+);
+create index inbox_parked on backend.inbox (provider_generation_id, received_at) where outcome = 'parked';
+comment on table backend.inbox is 'Every verified callback, kept. One that came before its generation was known waits as parked.';
+
+create table public.generation_events (
+  id bigint generated always as identity primary key,
+  generation_id uuid not null references public.generations (id),
+  user_id uuid not null,
+  from_status text,
+  to_status text not null,
+  reason text,
+  created_at timestamptz not null default now()
+);
+create index generation_events_generation on public.generation_events (generation_id, id);
+comment on table public.generation_events is 'One row for each change of a generation''s state.';
+
+-- migrate:down

@@ -1,0 +1,61 @@
+-- migrate:up
+-- A user reads their own rows and writes none. Right under both of Supabase's default privileges: what the API roles
+-- may do is taken away first, then granted by name.
+
+do $$
+declare
+  t text;
+begin
+  foreach t in array array[
+    'credit_balances', 'credit_grants', 'credit_reservations', 'credit_ledger', 'credit_reversals',
+    'purchases', 'generations', 'generation_events', 'assets'
+  ] loop
+    execute format('alter table public.%I enable row level security', t);
+    execute format('revoke all on public.%I from public, anon, authenticated, service_role, holdfast_backend', t);
+    -- credit_reversals is bookkeeping: nobody's rows, nobody's to read
+    if t <> 'credit_reversals' then
+      execute format('grant select on public.%I to authenticated', t);
+      execute format(
+        'create policy %I on public.%I for select to authenticated using (user_id = (select auth.uid()))',
+        'own rows', t);
+    end if;
+  end loop;
+  foreach t in array array['stripe_events', 'dispatches', 'inbox'] loop
+    execute format('alter table backend.%I enable row level security', t);
+    execute format('revoke all on backend.%I from public, anon, authenticated, service_role, holdfast_backend', t);
+  end loop;
+end $$;
+revoke all on all sequences in schema public from anon, authenticated, service_role;
+
+revoke execute on all functions in schema ledger, backend from public, anon, authenticated, service_role;
+
+grant execute on function
+  ledger.grant(uuid, text, text, numeric, timestamptz, integer, text),
+  ledger.reserve(uuid, uuid, numeric),
+  ledger.settle(uuid, numeric),
+  ledger.reverse(text, text, numeric),
+  ledger.expire_due(integer),
+  ledger.audit(uuid),
+  backend.create_purchase(uuid, text, numeric, bigint, text, integer),
+  backend.attach_checkout_session(uuid, text),
+  backend.get_checkout(uuid, text),
+  backend.record_checkout_event(text, text, timestamptz, text, text, text, text, bigint, text, text),
+  backend.create_generation(uuid, text, text, text, text, text, jsonb, text, jsonb, numeric, integer, integer, integer),
+  backend.mark_submitted(uuid, text),
+  backend.mark_refused(uuid, text, text),
+  backend.record_callback(text, text, text, jsonb),
+  backend.get_settlement(uuid),
+  backend.complete_generation(uuid, jsonb, text),
+  backend.claim_stuck(integer, integer, integer),
+  backend.postpone(uuid, integer),
+  backend.record_provider_state(uuid, text, jsonb, text, text),
+  backend.abandon(uuid, text),
+  backend.get_generation(uuid, uuid),
+  backend.list_generations(uuid, text, timestamptz, uuid, integer),
+  backend.get_account(uuid),
+  backend.list_ledger(uuid, bigint, integer),
+  backend.create_asset(uuid, text, bigint, integer),
+  backend.get_assets(uuid, uuid[])
+to holdfast_backend;
+
+-- migrate:down

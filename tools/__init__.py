@@ -1,0 +1,1 @@
+"""Programs of the build: run as `python -m tools.NAME` by build.mk, never shipped."""
