@@ -73,6 +73,7 @@ class Environment:
         self._log_read = 0
         self._is_cold = True
         self._is_spent = False
+        self._epitaph = ""
         self._started = time.monotonic()
         # A file takes the log, not a pipe: what the process wrote before its answer is there when the answer is.
         self._process = subprocess.Popen(
@@ -93,6 +94,14 @@ class Environment:
         """Whether the process can take another event."""
         return not self._is_spent and self._exchange.exit_code is None
 
+    def wait_until_started(self) -> None:
+        """Wait until the process asks for its first event, fails to, or has used up its time."""
+        exchange, deadline = self._exchange, self._started + self._sandbox.init_limit
+        if exchange.ready_at is None:
+            exchange.wait(
+                lambda: exchange.is_ready or exchange.init_error, deadline - time.monotonic()
+            )
+
     def invoke(self, payload: bytes) -> Invocation:
         """Run the function once. Errors of the function, its start included, are part of the answer."""
         request_id, exchange = str(uuid.uuid4()), self._exchange
@@ -108,14 +117,12 @@ class Environment:
                 request_id, f"Task timed out after {timeout:.2f} seconds"
             )
         duration = (time.monotonic() - begun) * 1000
-        if not self._is_spent:
-            exchange.wait(lambda: exchange.is_ready, LINGER_SECONDS)
+        if not self._is_spent and not exchange.wait(lambda: exchange.is_ready, LINGER_SECONDS):
+            self._is_spent = True
         started = exchange.ready_at or time.monotonic()
         init = (started - self._started) * 1000 if is_cold else 0.0
         log = self._report(request_id, init, duration)
-        return Invocation(
-            request_id, answer.payload, answer.is_error, is_cold, init, duration, log
-        )
+        return Invocation(request_id, answer.payload, answer.is_error, is_cold, init, duration, log)
 
     def kill(self) -> None:
         """Send SIGKILL to the process and all it started, as a host that fails would."""
@@ -133,14 +140,13 @@ class Environment:
 
     def _start_error(self, request_id: str) -> Answer | None:
         """Wait until the process has started; return the error if it does not."""
-        exchange, limit = self._exchange, self._sandbox.init_limit
-        left = self._started + limit - time.monotonic()
-        if exchange.ready_at is None:
-            exchange.wait(lambda: exchange.is_ready or exchange.init_error, left)
+        self.wait_until_started()
+        exchange = self._exchange
         if exchange.init_error:
             self._is_spent = True
             return Answer(exchange.init_error, is_error=True)
         if not exchange.is_ready:
+            limit = self._sandbox.init_limit
             return self._died(request_id, f"Init timed out after {limit:.2f} seconds")
         return None
 
@@ -155,10 +161,13 @@ class Environment:
         elif code == 0:
             kind, why = "Runtime.ExitError", "Runtime exited without providing a reason"
         else:
-            reason = f"exit status {code}" if code > 0 else f"signal: {signal.Signals(-code).name}"
+            name = (signal.strsignal(-code) or str(-code)).lower() if code < 0 else ""
+            reason = f"signal: {name}" if name else f"exit status {code}"
             kind, why = "Runtime.ExitError", f"Runtime exited with error: {reason}"
         message = f"RequestId: {request_id} Error: {why}"
-        return Answer(json.dumps({"errorType": kind, "errorMessage": message}).encode(), True)
+        self._epitaph = f"{message}\n{kind}\n"
+        error = {"errorType": kind, "errorMessage": message}
+        return Answer(json.dumps(error).encode(), is_error=True)
 
     def _wait_for_exit(self) -> None:
         code = self._process.wait()
@@ -181,5 +190,6 @@ class Environment:
         lines = text.decode(errors="replace")
         if lines and not lines.endswith("\n"):
             lines += "\n"
-        report = "\t".join(facts)
-        return f"START RequestId: {request_id} Version: $LATEST\n{lines}END RequestId: {request_id}\n{report}\n"
+        start = f"START RequestId: {request_id} Version: $LATEST\n"
+        end = f"END RequestId: {request_id}\n" + "\t".join(facts) + "\n"
+        return start + lines + self._epitaph + end

@@ -2,8 +2,8 @@
 How a function's process is started: which Python, which code on its path, which environment variables.
 
 A function must see here what Lambda would give it and nothing more. So the environment is built from scratch, and a
-built artifact runs on the bare interpreter without the project's virtualenv: a dependency that is missing from the layer
-is missing here as well.
+built artifact runs on the bare interpreter without the project's virtualenv: a dependency that is missing from the
+layer is missing here as well.
 """
 
 from __future__ import annotations
@@ -101,8 +101,10 @@ def source_interpreter(client: Client | None = None) -> Interpreter:
 
 def artifact_interpreter(runtime: Path, client: Client | None = None) -> Interpreter:
     """
-    Return the interpreter that runs `sam build`'s output: no site-packages at all (`-S`), only the function, its layers
-    and `runtime`, a directory of what Lambda itself provides. See `link_runtime`.
+    Return the interpreter that runs `sam build`'s output.
+
+    It has no site-packages at all (`-S`): only the function, its layers and `runtime`, a directory of what Lambda
+    itself provides. See `link_runtime`.
     """
     python = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
     return Interpreter(

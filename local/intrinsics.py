@@ -48,7 +48,7 @@ def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str
     return {name if name in ("Ref", "Condition") else f"Fn::{name}": value}
 
 
-_Loader.add_multi_constructor("!", _short_form)  # type: ignore[no-untyped-call]
+_Loader.add_multi_constructor("!", _short_form)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -66,8 +66,9 @@ class Resolver:
     """
     Evaluates intrinsic functions against parameter values.
 
-    `attributes` says what `Ref` ("Name") and `GetAtt` ("Name.Attribute") of resources give; a resource that is not in it
-    is known by its logical id, and by an ARN made from it. Raises `TemplateError` for an unknown or unset parameter.
+    `attributes` says what `Ref` ("Name") and `GetAtt` ("Name.Attribute") of resources give; a resource that is not in
+    it is known by its logical id, and by an ARN made from it. Raises `TemplateError` for an unknown or unset
+    parameter.
     """
 
     def __init__(

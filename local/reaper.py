@@ -1,11 +1,13 @@
 """
 The local cloud leaves nothing behind, however its owner ends.
 
-Cleaning up in `finally` is not enough: a test runner, a laptop lid or a chaos test may kill the owner with SIGKILL. So a
-small child holds the reading end of a pipe whose writing end only the owner has. When the owner is gone, whatever the
-reason, the child reads end-of-file, kills every process group it was told of and removes the run directory.
+Cleaning up in `finally` is not enough: a test runner, a laptop lid or a chaos test may kill the owner with SIGKILL.
+So a small child holds the reading end of a pipe whose writing end only the owner has. When the owner is gone,
+whatever the reason, the child reads end-of-file, kills every process group it was told of and removes the run
+directory.
 
-This file is both sides: the class below is the owner's, `main` is the child's. The child needs the standard library only.
+This file is both sides: the class below is the owner's, `main` is the child's. The child needs the standard library
+only.
 """
 
 from __future__ import annotations

@@ -24,15 +24,15 @@ LINE_SECONDS = 30.0
 STARTS_AT_ONCE = max(2, os.cpu_count() or 2)
 
 
-class PayloadTooLarge(Exception):
+class PayloadTooLargeError(Exception):
     """The event is larger than Lambda takes (6 MB)."""
 
 
-class Throttled(Exception):
+class ThrottledError(Exception):
     """The function's concurrency was used up for longer than a call waits in line."""
 
 
-class FunctionClosed(Exception):
+class FunctionClosedError(Exception):
     """The cloud is being shut down."""
 
 
@@ -71,7 +71,7 @@ class Function:
     def busy(self) -> int:
         """How many environments work on an event, or start to."""
         with self._changed:
-            return len(self._busy) + self._starting
+            return len(self._busy)
 
     @property
     def idle(self) -> int:
@@ -83,11 +83,12 @@ class Function:
         """
         Run the function with `event` (JSON-like) and return how it went.
 
-        Raises `PayloadTooLarge`, `Throttled` or `FunctionClosed`; an error of the function itself is in the answer.
+        Raises `PayloadTooLargeError`, `ThrottledError` or `FunctionClosedError`; an error of the function itself is
+        in the answer.
         """
         payload = json.dumps(event, ensure_ascii=False).encode()
         if len(payload) > MAX_PAYLOAD:
-            raise PayloadTooLarge(f"{len(payload)} bytes")
+            raise PayloadTooLargeError(f"{len(payload)} bytes")
         environment = self._acquire()
         try:
             invocation = environment.invoke(payload)
@@ -117,7 +118,9 @@ class Function:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        self.kill_busy()
+            for environment in self._busy:
+                environment.kill()
+            self._changed.wait_for(lambda: not self._busy)
         self.recycle()
 
     def _acquire(self) -> Environment:
@@ -126,25 +129,20 @@ class Function:
         with self._changed:
             while True:
                 if self._is_closed:
-                    raise FunctionClosed(self.spec.logical_id)
+                    raise FunctionClosedError(self.spec.logical_id)
                 if environment := self._take_idle():
                     return environment
-                in_use = len(self._busy) + self._starting
-                if in_use < self.concurrency and self._starting < STARTS_AT_ONCE:
-                    self._starting += 1
+                if len(self._busy) < self.concurrency and self._starting < STARTS_AT_ONCE:
                     break
                 if not self._changed.wait(deadline - time.monotonic()):
-                    raise Throttled(self.spec.logical_id)
-        environment = None
-        try:
+                    raise ThrottledError(self.spec.logical_id)
             environment = Environment(self.spec, self._sandbox)
-            environment.wait_until_started()
-        finally:
-            with self._changed:
-                self._starting -= 1
-                if environment:
-                    self._busy.add(environment)
-                self._changed.notify_all()
+            self._busy.add(environment)
+            self._starting += 1
+        environment.wait_until_started()
+        with self._changed:
+            self._starting -= 1
+            self._changed.notify_all()
         return environment
 
     def _take_idle(self) -> Environment | None:
@@ -159,9 +157,7 @@ class Function:
     def _release(self, environment: Environment) -> None:
         with self._changed:
             self._busy.discard(environment)
-            is_kept = environment.is_usable and not (
-                self._is_closed or environment in self._stale
-            )
+            is_kept = environment.is_usable and not (self._is_closed or environment in self._stale)
             self._stale.discard(environment)
             if is_kept:
                 self._idle.append(environment)

@@ -142,7 +142,9 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # with the next line: one packet an answer, or each call costs 40 ms
+    disable_nagle_algorithm = (
+        True  # with the next line: one packet an answer, or each call costs 40 ms
+    )
     wbufsize = -1
     server: _Server
 

@@ -310,7 +310,8 @@ def _merge(base: Any, over: Any) -> Any:
     intrinsic = [
         value
         for value in (base, over)
-        if isinstance(value, dict) and any(key == "Ref" or str(key).startswith("Fn::") for key in value)
+        if isinstance(value, dict)
+        and any(key == "Ref" or str(key).startswith("Fn::") for key in value)
     ]
     if isinstance(base, dict) and isinstance(over, dict) and not intrinsic:
         return {

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.programs import ROOT, SAM_CLI, find_python, run, tool, uv
+from tools.validate import validate
 
 RUNTIME = "3.13"
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}  # Lambda's name: the wheels' name
@@ -66,7 +67,7 @@ class BuildError(Exception):
     """The bundle could not be built; the message says why."""
 
 
-def flavour(name: str, architecture: str) -> Flavour:
+def flavour(name: str, architecture: str = "arm64") -> Flavour:
     """Return the flavour `deploy` (for Lambda's `architecture`) or `local` (for this machine)."""
     if name == "deploy":
         machine = MACHINES[architecture]
@@ -104,7 +105,7 @@ def build(wanted: Flavour, *, require_bytecode: bool) -> tuple[Sizes, bool]:
                 shutil.rmtree(wanted.folder / leftover, ignore_errors=True)
             (wanted.folder / "build.toml").unlink(missing_ok=True)
         stamp.unlink(missing_ok=True)
-        if wanted.name == "deploy" and run(tool(SAM_CLI, "sam", "validate", "--lint")):
+        if wanted.name == "deploy" and not validate():
             raise BuildError("template.yaml is not valid")
         _sam_build(wanted)
         sizes = _measure(wanted)

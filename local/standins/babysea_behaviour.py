@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, get_args, get_type_hints
 
-from local.standins.babysea_errors import ERRORS, Refused
+from local.standins.babysea_errors import ERRORS, UNLISTED, Refused, edge_refusal
+from local.standins.server import Response, json_response
 
 
 @dataclass
@@ -133,7 +134,7 @@ class Refusal:
     """
 
     code: str = "BSE5001"
-    message: str = ""
+    message: str = "the request was refused"
     kind: str | None = None
     status: int | None = None
     retryable: bool | None = None
@@ -141,29 +142,37 @@ class Refusal:
     provider_errors: bool = False
     shape: Literal["envelope", "html", "empty", "mistyped"] = "envelope"
 
-    def refused(self, providers: tuple[str, ...] = ("replicate", "fal")) -> Refused:
-        """Return the error it stands for."""
-        kind, status, retryable = ERRORS.get(self.code, ("api_error", 500, False))
-        details = {"retry_after_seconds": self.retry_after} if self.retry_after else None
+    def response(self, providers: tuple[str, ...]) -> Response:
+        """Return the answer; `providers` are those that are said to have been tried."""
+        kind, _, retryable = ERRORS.get(self.code, UNLISTED)
         report = [
             {
                 "provider": provider,
                 "code": self.code,
                 "type": self.kind or kind,
-                "message": self.message or "provider refused",
-                "retryable": retryable,
+                "message": self.message,
+                "retryable": retryable if self.retryable is None else self.retryable,
             }
             for provider in providers
         ]
-        return Refused(
+        response = Refused(
             self.code,
             self.message,
             kind=self.kind,
-            status=self.status or status,
+            status=self.status,
             retryable=self.retryable,
-            details=details,
+            details={"retry_after_seconds": self.retry_after} if self.retry_after else None,
             provider_errors=report if self.provider_errors else None,
-        )
+        ).response()
+        if self.shape == "html":
+            response.body = edge_refusal().body
+            response.headers["content-type"] = "text/html"
+        elif self.shape == "empty":
+            response.body = b""
+        elif self.shape == "mistyped":
+            error = {"code": 4, "message": None, "retryable": "yes"}
+            response.body = json_response({"status": "error", "error": error}).body
+        return response
 
 
 @dataclass
@@ -208,7 +217,7 @@ class Rules:
     rules with `times=1` are a queue, and rules of different settings are independent of each other.
     """
 
-    def __init__(self, kind: type[Script] | type[Refusal], seed: int) -> None:
+    def __init__(self, kind: type[Script | Refusal], seed: int) -> None:
         self._kind = kind
         self._rules: list[Rule] = []
         self._random = random.Random(seed)

@@ -43,6 +43,7 @@ ERRORS: dict[str, tuple[str, int, bool]] = {
     "BSE4006": ("provider_error", 502, False),
     "BSE5001": ("internal_error", 500, True),  # placeholder
 }
+UNLISTED = ("api_error", 500, False)
 
 
 class Refused(Exception):  # noqa: N818 (an answer of the service, not an error of the stand-in)
@@ -59,7 +60,7 @@ class Refused(Exception):  # noqa: N818 (an answer of the service, not an error 
         details: dict[str, Any] | None = None,
         provider_errors: list[dict[str, Any]] | None = None,
     ) -> None:
-        known = ERRORS.get(code, ("api_error", 500, False))
+        known = ERRORS.get(code, UNLISTED)
         self.code = code
         self.status = known[1] if status is None else status
         self.error: dict[str, Any] = {

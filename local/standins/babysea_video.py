@@ -9,6 +9,7 @@ every decoded plane equals the plane that went in.
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from collections.abc import Sequence
@@ -35,10 +36,8 @@ def mp4(frames: Sequence[Image.Image], frames_per_second: int) -> bytes:
     if width % _MACROBLOCK or height % _MACROBLOCK:
         raise ValueError(f"{width}x{height}: both sides must be multiples of {_MACROBLOCK}")
     samples = [_first_frame(frames[0])]
-    samples += [
-        _next_frame(number, before, frame)
-        for number, (before, frame) in enumerate(zip(frames, frames[1:], strict=False), start=1)
-    ]
+    for number, (before, frame) in enumerate(itertools.pairwise(frames), start=1):
+        samples.append(_next_frame(number, before, frame))
     head = _box(b"ftyp", b"isom", struct.pack(">I", 0x200), b"isomiso2avc1mp41")
     moov = _movie(width, height, samples, frames_per_second, data_at=0)
     data_at = len(head) + len(moov) + 8
@@ -98,9 +97,7 @@ def _parameter_sets(width: int, height: int) -> tuple[bytes, bytes]:
 def _first_frame(frame: Image.Image) -> bytes:
     bits = _Bits()
     bits.put(0, 7, 0)  # first macroblock, I slice, parameter set
-    bits.raw("0000")  # frame number
-    bits.put(0)
-    bits.raw("00")
+    bits.raw("0000100")  # frame number, number of this picture, no reference marking
     bits.put(0, 1)  # quantiser unchanged, no deblocking
     columns, rows = (side // _MACROBLOCK for side in frame.size)
     planes = _planes(frame)
@@ -114,8 +111,7 @@ def _first_frame(frame: Image.Image) -> bytes:
 def _next_frame(number: int, before: Image.Image, frame: Image.Image) -> bytes:
     bits = _Bits()
     bits.put(0, 5, 0)  # first macroblock, P slice, parameter set
-    bits.raw(f"{number % 16:04b}")
-    bits.raw("000")  # default references, kept in order
+    bits.raw(f"{number % 16:04b}000")  # frame number; default references, kept in order
     bits.put(0, 1)
     columns, rows = (side // _MACROBLOCK for side in frame.size)
     left, top, right, bottom = ImageChops.difference(before, frame).getbbox() or (0, 0, 0, 0)

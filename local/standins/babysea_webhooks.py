@@ -235,11 +235,13 @@ class Webhooks:
 
     def _post(self, delivery: Delivery) -> int:
         """Call the receiver; redirects are not followed, as any status but 2xx is a failure."""
-        url = urlsplit(self.url or "")
-        connect = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-        connection = connect(
-            url.hostname or "", url.port, timeout=self._behaviour.webhook_timeout
+        if self.url is None:
+            raise ConnectionError("the stand-in has no webhook_url")
+        url = urlsplit(self.url)
+        connect = (
+            http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         )
+        connection = connect(url.hostname or "", url.port, timeout=self._behaviour.webhook_timeout)
         path = f"{url.path or '/'}{'?' + url.query if url.query else ''}"
         try:
             connection.request("POST", path, delivery.body, delivery.headers)

@@ -127,9 +127,7 @@ def _claim_lookup_key(state: State, params: Json, own_id: str | None) -> None:
 
 
 def _list_prices(state: State, params: Json) -> Listing:
-    listing = state.listing(
-        "price", "/v1/prices", params, ("active", "currency", "product", "type")
-    )
+    found = state.listing("price", "/v1/prices", params, ("active", "currency", "product", "type"))
     keys: list[str] | None = params.get("lookup_keys")
     if keys is None:
         return found

@@ -59,6 +59,7 @@ class IdempotencyKeys:
                 )
             else:
                 replayed = {**known.answer.headers, "idempotent-replayed": "true"}
+                replayed["original-request"] = replayed.pop("request-id")
                 return dataclasses.replace(known.answer, headers=replayed)
         call.answer = execute()
         return call.answer

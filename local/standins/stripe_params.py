@@ -128,7 +128,11 @@ def url(value: Raw, path: str) -> str:
     """Check an absolute http(s) URL."""
     given = _scalar(value, path, "string")
     parts = urlsplit(given)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if (
+        re.search(r"[\x00-\x20\x7f]", given)
+        or parts.scheme not in ("http", "https")
+        or not parts.hostname
+    ):
         raise StripeError("Not a valid URL", code="url_invalid", param=path)
     return given
 

@@ -16,8 +16,6 @@ from typing import Any
 from local.standins import stripe_objects
 from local.standins.stripe_wire import Json, Listing, no_such
 
-_NAMES = {"checkout.session": "checkout session", "payment_intent": "payment_intent"}
-
 
 class State:
     """All objects of one account in test mode."""
@@ -58,7 +56,7 @@ class State:
         """Return the live object; raises `StripeError` naming `param` when there is none."""
         thing = self._objects.get(kind, {}).get(object_id)
         if thing is None:
-            raise no_such(_NAMES.get(kind, kind), object_id, param)
+            raise no_such(kind, object_id, param)
         return thing
 
     def has(self, kind: str, object_id: str) -> bool:

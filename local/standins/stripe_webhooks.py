@@ -24,7 +24,7 @@ from local.standins.stripe_wire import Json
 
 STALE_SECONDS = 3600
 ANSWER_HEAD_START = 0.02
-"""Seconds an API answer gets before the webhooks it causes leave, so that it arrives first."""
+"""Seconds between a change and its webhooks, in which the answer to whoever made it arrives."""
 
 
 @dataclass
@@ -106,17 +106,21 @@ class Webhooks:
         """Tell whether events of this type have somewhere to go."""
         return self.url is not None and _matches(kind, self.enabled_events)
 
-    def send(self, events: Sequence[Json], head_start: float = 0.0) -> threading.Event:
+    def send(self, events: Sequence[Json]) -> threading.Event:
         """
         Deliver the events of one change in the background, one after another.
 
-        The returned flag is set once each was tried (delayed ones apart); retries go on after it.
+        Changes do not wait for each other. The returned flag is set once each event was tried
+        (delayed ones apart); retries go on after it.
         """
         batch = [event for event in events if self.wants(event["type"])]
         if self.faults.shuffle:
             self._random.shuffle(batch)
         tried = threading.Event()
-        self._spawn(self._run_batch, batch, head_start, tried)
+        if not batch:
+            tried.set()
+            return tried
+        self._spawn(self._run_batch, batch, tried)
         return tried
 
     def redeliver(self, event: Json) -> None:
@@ -154,9 +158,10 @@ class Webhooks:
             self._active += 1
         threading.Thread(target=run, daemon=True).start()
 
-    def _run_batch(self, batch: list[Json], head_start: float, tried: threading.Event) -> None:
+    def _run_batch(self, batch: list[Json], tried: threading.Event) -> None:
         try:
-            self._closed.wait(head_start)
+            if not self.faults.early:
+                self._closed.wait(ANSWER_HEAD_START)
             for event in batch:
                 kind = event["type"]
                 delay = max(

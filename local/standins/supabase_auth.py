@@ -273,7 +273,7 @@ class Auth:
         session_id = claims.get("session_id")
         if session_id is None or not fetch(
             connection,
-            "select from auth.sessions where id = %s and user_id = %s",
+            "select id from auth.sessions where id = %s and user_id = %s",
             session_id,
             user["id"],
         ):

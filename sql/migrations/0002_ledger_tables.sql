@@ -37,6 +37,7 @@ create table public.credit_grants (
 -- on is_open, not on remaining: spending a part then stays a heap-only update
 create index credit_grants_spending_order on public.credit_grants (user_id, expires_at, priority, id)
   where is_open;
+create index credit_grants_user on public.credit_grants (user_id, id);
 comment on table public.credit_grants is 'Credits that came in, each under the key of the fact that brought them.';
 comment on column public.credit_grants.source_key is 'The business key (cs:…, in:…, welcome:…). One fact grants once, for ever.';
 comment on column public.credit_grants.remaining is 'Not yet reserved, expired or clawed back.';
@@ -59,6 +60,7 @@ create table public.credit_reservations (
 ) with (fillfactor = 70);
 create index credit_reservations_open on public.credit_reservations (user_id, reserved_at)
   where settled_at is null;
+create index credit_reservations_user on public.credit_reservations (user_id, reserved_at);
 comment on table public.credit_reservations is 'Credits set aside before a job is dispatched. Settled once: charged for what was delivered, the rest refunded.';
 comment on column public.credit_reservations.id is 'The job''s id, chosen by the caller.';
 comment on column public.credit_reservations.grant_ids is 'Which grants it was taken from, in the order of taking; grant_amounts says how much from each.';

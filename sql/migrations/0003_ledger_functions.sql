@@ -1,7 +1,7 @@
 -- migrate:up
 -- The ledger's functions. Each is one transaction and one round trip, safe to call again, and names its outcome.
 -- Misuse raises: HF001 not an amount, HF002 grant key reused with other terms, HF003 reservation id reused with other
--- terms, HF004 charge exceeds the reservation, HF005 reversal key reused for another grant, HF006 total out of range.
+-- terms, HF004 charge exceeds the reservation, HF005 reversal key reused with other terms, HF006 total out of range.
 -- Lock order, everywhere: reservation, then balance. Whoever changes a grant holds its user's balance row.
 
 create function ledger.clock() returns timestamptz
@@ -103,6 +103,10 @@ declare
 begin
   if p_amount = 0 or not ledger.is_amount(p_amount) then
     raise exception 'not an amount to grant' using errcode = 'HF001';
+  end if;
+  if p_source = 'restored' or p_source_key like 'restored:%' then
+    -- the ledger's own, without an entry: a caller's would look like a missing one, or take a refund's key
+    raise exception 'restored credits are not granted' using errcode = 'check_violation';
   end if;
   insert into public.credit_balances (user_id) values (p_user) on conflict do nothing;
   select * into v_balance from public.credit_balances where user_id = p_user for update;
@@ -325,10 +329,13 @@ begin
     values (p_reversal_key, g.id, p_reversed_total, ledger.clock())
     on conflict (reversal_key) do nothing;
   if not found then
-    if exists (select from public.credit_reversals where reversal_key = p_reversal_key and grant_id = g.id) then
+    if exists (
+      select from public.credit_reversals
+       where reversal_key = p_reversal_key and grant_id = g.id and reversed_total = p_reversed_total
+    ) then
       return 'duplicate';
     end if;
-    raise exception 'this reversal key belongs to another grant' using errcode = 'HF005';
+    raise exception 'this reversal key reversed something else' using errcode = 'HF005';
   end if;
   -- expire_account holds the balance row: from here on nobody else moves this user's credits
   select * into v_balance from public.credit_balances where user_id = g.user_id;
@@ -387,7 +394,7 @@ declare
 begin
   for v_user in
     select user_id from public.credit_balances
-     where next_expiry_at <= ledger.clock()
+     where next_expiry_at <= ledger.clock() and next_expiry_at < 'infinity'  -- the index says so too
      order by next_expiry_at
      limit p_limit
      for update skip locked

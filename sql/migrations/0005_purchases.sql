@@ -48,6 +48,9 @@ declare
   v_oldest timestamptz;
   v_count integer;
 begin
+  if p_credits = 0 or not ledger.is_amount(p_credits) then
+    raise exception 'not an amount to sell' using errcode = 'HF001';  -- it would not be one to grant either
+  end if;
   -- one user's purchases in turn, or two parallel ones would both pass the count
   perform pg_advisory_xact_lock(hashtextextended('purchase:' || p_user::text, 0));
   select count(*), min(created_at) into v_count, v_oldest from public.purchases
@@ -99,6 +102,7 @@ create function backend.record_checkout_event(
   language plpgsql security definer set search_path = ''
 as $$
 declare
+  v_id uuid;
   v_purchase public.purchases;
   v_outcome text;
 begin
@@ -110,9 +114,13 @@ begin
   if not found then
     return 'duplicate';
   end if;
-  -- client_reference_id is anybody's text: compare as text, and cast nothing
-  select * into v_purchase from public.purchases where id::text = p_purchase for update;
+  -- client_reference_id is anybody's text: only what a uuid prints as is looked up
+  if p_purchase ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    v_id := p_purchase::uuid;
+  end if;
+  select * into v_purchase from public.purchases where id = v_id for update;
   v_outcome := case
+    when p_state not in ('pending', 'paid', 'failed', 'expired') then 'ignored'
     when not found then 'unknown_purchase'
     when coalesce(v_purchase.stripe_session_id, p_session_id) <> p_session_id then 'session_mismatch'
     when p_user is distinct from v_purchase.user_id::text then 'user_mismatch'
@@ -121,8 +129,7 @@ begin
     when v_purchase.status = 'paid' then 'already_granted'
     when p_state = 'paid' then 'granted'
     when p_state = 'pending' then 'pending'
-    when p_state in ('failed', 'expired') then 'closed'
-    else 'ignored'
+    else 'closed'
   end;
 
   if v_outcome = 'granted' then

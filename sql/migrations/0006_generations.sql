@@ -89,6 +89,7 @@ create table public.generation_events (
   created_at timestamptz not null default now()
 );
 create index generation_events_generation on public.generation_events (generation_id, id);
+create index generation_events_user on public.generation_events (user_id, id);
 comment on table public.generation_events is 'One row for each change of a generation''s state.';
 
 -- migrate:down

@@ -132,7 +132,7 @@ begin
     end if;
   elsif p_status = 'succeeded' then
     -- delivered once: a repeated success changes nothing, whatever became of the first
-    update backend.dispatches set output_urls = p_output_urls
+    update backend.dispatches set output_urls = coalesce(p_output_urls, '[]')
      where generation_id = g.id and output_urls is null;
     if not found then
       return 'duplicate';
@@ -239,6 +239,10 @@ create function backend.record_callback(
 as $$
 #variable_conflict use_column
 begin
+  if p_payload ->> 'status' not in ('pending', 'processing', 'succeeded', 'failed', 'canceled') then
+    -- not kept: parked, it would make every later mark_submitted fail
+    raise exception 'unknown provider status %', p_payload ->> 'status';
+  end if;
   perform pg_advisory_xact_lock(hashtextextended('provider:' || coalesce(p_provider_generation_id, ''), 0));
   select d.generation_id into generation_id
     from backend.dispatches d where d.provider_generation_id = p_provider_generation_id;

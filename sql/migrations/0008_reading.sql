@@ -14,7 +14,9 @@ as $$
   select * from public.generations
    where user_id = p_user
      and (p_status is null or status = p_status)
-     and (p_before is null or (created_at, id) < (p_before, p_before_id))
+     -- not `p_before is null or`: this form the index can seek to
+     and (created_at, id)
+       < (coalesce(p_before, 'infinity'), coalesce(p_before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
    order by created_at desc, id desc
    limit p_limit
 $$;
@@ -41,7 +43,7 @@ create function backend.list_ledger(p_user uuid, p_before_id bigint, p_limit int
   language sql stable security definer set search_path = ''
 as $$
   select * from public.credit_ledger
-   where user_id = p_user and (p_before_id is null or id < p_before_id)
+   where user_id = p_user and id < coalesce(p_before_id, 9223372036854775807)
    order by id desc
    limit p_limit
 $$;

@@ -8,11 +8,12 @@ user, so nothing of it is read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import jwt
 
+from holdfast.config import UserTokens
 from holdfast.errors import ConfigurationError, UnauthenticatedError, UnavailableError
 from holdfast.observability import logger
 
@@ -59,6 +60,16 @@ class TokenVerifier:
             lifespan=JWKS_SECONDS,
             timeout=timeout_seconds,
             cooldown_duration=cooldown_seconds,
+        )
+
+    @classmethod
+    def from_settings(cls, settings: UserTokens) -> Self:
+        """Return the verifier a function's settings describe."""
+        secret = settings.supabase_jwt_secret
+        return cls(
+            settings.supabase_url,
+            settings.supabase_jwt_algorithm,
+            secret.get_secret_value() if secret else None,
         )
 
     def verify(self, authorization: str | None) -> AuthenticatedUser:

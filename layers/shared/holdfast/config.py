@@ -342,7 +342,7 @@ def _secrets_manager() -> SecretsProvider:
     from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415
 
     return SecretsProvider(
-        config=Config(
+        boto_config=Config(
             connect_timeout=2, read_timeout=3, retries={"mode": "standard", "max_attempts": 3}
         )
     )

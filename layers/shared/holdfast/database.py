@@ -105,6 +105,7 @@ class Database:
 
     def _run(self, query: LiteralString, params: Parameters) -> list[dict[str, Any]]:
         if self._connection is None or self._connection.closed:
+            self._connection = None
             self._connection = self._connect()
         with self._connection.cursor() as cursor:
             cursor.execute(query, params)

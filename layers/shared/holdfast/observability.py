@@ -81,8 +81,8 @@ class RedactingFormatter(LambdaPowertoolsFormatter):
         """Return the line as JSON. Objects that only now become text are covered as well."""
         line = super().serialize(redact(log))
         for secret in known_secrets():
-            escaped = json.dumps(secret)[1:-1]
-            line = line.replace(secret, REDACTED).replace(escaped, REDACTED)
+            for spelling in (secret, repr(secret)[1:-1]):
+                line = line.replace(json.dumps(spelling)[1:-1], REDACTED)
         return _CREDENTIAL.sub(REDACTED, line)
 
 
@@ -134,10 +134,19 @@ def init_sentry(settings: Settings) -> None:
         environment=settings.stage,
         default_integrations=False,
         auto_enabling_integrations=False,
-        send_default_pii=False,
-        include_local_variables=False,
-        include_source_context=False,
-        max_request_body_size="never",
+        # The successor of send_default_pii=False, every kind switched off by name.
+        data_collection={
+            "user_info": False,
+            "cookies": {"mode": "off"},
+            "http_headers": {"request": {"mode": "off"}, "response": {"mode": "off"}},
+            "http_bodies": [],
+            "url_query_params": {"mode": "off"},
+            "gen_ai": {"inputs": False, "outputs": False},
+            "database_query_data": False,
+            "queues": False,
+            "stack_frame_variables": False,
+            "frame_context_lines": 0,
+        },
         max_breadcrumbs=0,
         before_send=lambda event, _hint: redact(event),
     )

@@ -88,5 +88,5 @@ def _upstash(url: str, token: str, per_minute: int) -> Any:  # noqa: ANN401 - ty
 
 
 def _set_timeout(redis: Redis) -> None:
-    """The client waits for ever and has no option for it; its httpx client has."""
+    # The client waits for ever and has no option for it; the httpx client inside has.
     redis._http._client.timeout = TIMEOUT_SECONDS  # noqa: SLF001

@@ -1,0 +1,105 @@
+# Holdfast. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+UV := $(BIN)/uv
+PY := $(BIN)/python
+# pytest-xdist's workers each start an own PostgreSQL
+WORKERS ?= auto
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+# The first interpreter that is new enough; set PYTHON to choose another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+include build.mk
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- using it --------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: .venv/local.stamp ## run the main job on this machine (PROMPT="..." IMAGE=picture.png)
+	@$(PY) -m local.demo $(if $(PROMPT),--prompt "$$PROMPT") $(if $(IMAGE),--image "$$IMAGE")
+export PROMPT IMAGE
+
+.PHONY: dev
+dev: .venv/local.stamp ## keep the local cloud running; prints its URLs and a user's token
+	@$(PY) -m local.dev
+
+.PHONY: invoke
+invoke: .venv/local.stamp ## run one function once: make invoke FN=get_status EVENT=events/http.account.json
+	@$(PY) -m local.invoke "$(FN)" "$(EVENT)"
+
+# ---- testing it ------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: .venv/dev.stamp ## the whole suite, on the embedded PostgreSQL
+	$(PYTEST) tests
+
+.PHONY: test-unit
+test-unit: .venv/dev.stamp ## the ring without processes
+	$(PYTEST) tests/unit
+
+.PHONY: test-sql
+test-sql: .venv/dev.stamp ## the SQL rings; PGBIN=/usr/lib/postgresql/15/bin chooses another PostgreSQL
+	$(PYTEST) tests/sql tests/concurrency
+
+.PHONY: check
+check: .venv/dev.stamp ## format, lint, types, import direction, SQL style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy layers/shared functions local tools
+	PYTHONPATH=.:layers/shared $(BIN)/lint-imports
+	$(BIN)/sqlfluff lint --disable-progress-bar sql/migrations
+
+.PHONY: format
+format: .venv/dev.stamp ## write the format that `check` wants
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# ---- keeping it ------------------------------------------------------------------------------------------------------
+
+.PHONY: schema
+schema: .venv/dev.stamp ## write sql/schema.sql from the migrations
+	$(PY) -m tools.dump_schema
+
+.PHONY: openapi
+openapi: .venv/dev.stamp ## write docs/openapi.json from the functions
+	$(PY) -m tools.openapi
+
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+.PHONY: lock
+lock: .venv/uv.stamp ## resolve the pinned requirements anew
+	$(LOCK) layers/shared/requirements.in -o layers/shared/requirements.txt
+	$(LOCK) requirements/local.in -c layers/shared/requirements.txt -o requirements/local.txt
+	$(LOCK) requirements/dev.in -c requirements/local.txt -o requirements/dev.txt
+
+.PHONY: clean
+clean: ## remove what the targets made
+	rm -rf .venv .aws-sam .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo-output
+
+# ---- the environment -------------------------------------------------------------------------------------------------
+
+.venv/uv.stamp:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3"; exit 1; }
+	@echo "making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+.venv/local.stamp: .venv/uv.stamp requirements/local.txt
+	@echo "installing the local cloud's requirements"
+	@$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/local.txt
+	@touch $@
+
+.venv/dev.stamp: .venv/uv.stamp requirements/dev.txt
+	@echo "installing the development requirements"
+	@$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/dev.txt
+	@touch $@ .venv/local.stamp

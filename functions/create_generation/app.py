@@ -1,0 +1,90 @@
+"""Generate: POST /generations, GET /models, POST /estimates, POST /uploads."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Header
+
+from holdfast import config, http
+from holdfast.accounts import AccountReader
+from holdfast.assets import AssetStore
+from holdfast.auth import TokenVerifier
+from holdfast.babysea import BabySeaClient
+from holdfast.database import Database
+from holdfast.generations import GenerationStore
+from holdfast.pricing import GenerationRequest
+from holdfast.rate_limit import rate_limiter
+from holdfast.settle_queue import SettleQueue
+from holdfast.storage import StorageSigner
+from holdfast.usecases.create_generation import GenerationCreator
+from holdfast.usecases.create_upload import UploadCreator, UploadRequest
+from holdfast.usecases.dispatch import Dispatcher
+from holdfast.usecases.list_models import list_models
+from holdfast.views import AcceptedView, EstimateView, ModelsView, UploadView
+
+settings = config.load(config.CreateGenerationSettings)
+verifier = TokenVerifier.from_settings(settings)
+limiter = rate_limiter(settings)
+database = Database(settings.database_url)
+generations = GenerationStore(database)
+accounts = AccountReader(database)
+assets = AssetStore(database)
+storage = StorageSigner(settings.supabase_url, settings.supabase_secret_key.get_secret_value())
+provider = BabySeaClient(settings.babysea_api_key.get_secret_value(), settings.babysea_base_url)
+creator = GenerationCreator(
+    generations,
+    assets,
+    storage,
+    provider,
+    Dispatcher(generations, provider, SettleQueue(settings.settle_queue_url)),
+    max_active=settings.max_active_generations,
+    per_hour=settings.generations_per_hour,
+)
+uploads = UploadCreator(assets, storage)
+app = http.create_app()
+
+
+@app.get("/models", operation_id="listModels")
+def get_models() -> ModelsView:
+    """Return the models that can be used, with their fields and prices."""
+    return list_models(provider)
+
+
+@app.post("/estimates", operation_id="createEstimate")
+def create_estimate(request: GenerationRequest) -> EstimateView:
+    """Return the price of a request. Nothing is reserved."""
+    user = http.current_user(app)
+    limiter.check(user.user_id)
+    cost = creator.price(request).cost
+    available = accounts.account(user.user_id).available
+    return EstimateView(
+        cost_credits=cost, available_credits=available, can_afford=available >= cost
+    )
+
+
+@app.post("/generations", status_code=HTTPStatus.ACCEPTED, operation_id="createGeneration")
+def create_generation(
+    request: GenerationRequest,
+    idempotency_key: Annotated[
+        str, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")
+    ],
+) -> Response[AcceptedView]:
+    """Reserve and start a generation. The same key and request answer with the same generation."""
+    user = http.current_user(app)
+    limiter.check(user.user_id)
+    view = creator.create(user.user_id, idempotency_key, request)
+    return Response(HTTPStatus.ACCEPTED, "application/json", view)
+
+
+@app.post("/uploads", status_code=HTTPStatus.CREATED, operation_id="createUpload")
+def create_upload(request: UploadRequest) -> Response[UploadView]:
+    """Return where to upload one picture, and the id to use it by."""
+    user = http.current_user(app)
+    limiter.check(user.user_id)
+    return Response(HTTPStatus.CREATED, "application/json", uploads.create(user.user_id, request))
+
+
+handler = http.handler(app, settings, verifier=verifier, public=frozenset({"GET /models"}))

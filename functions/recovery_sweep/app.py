@@ -1,0 +1,44 @@
+"""On a schedule: finish or refund what got stuck, expire what is due."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from holdfast import config
+from holdfast.babysea import BabySeaClient
+from holdfast.database import Database
+from holdfast.generations import GenerationStore
+from holdfast.ledger import LedgerClient
+from holdfast.observability import init_sentry, logger, observed
+from holdfast.settle_queue import SettleQueue
+from holdfast.usecases.dispatch import Dispatcher
+from holdfast.usecases.recover import RecoverySweep
+
+# one generation may take a provider call of 24 seconds; start none that could not end in time
+STOP_BEFORE_MILLISECONDS = 27_000
+
+settings = config.load(config.RecoverySweepSettings)
+database = Database(settings.database_url)
+generations = GenerationStore(database)
+provider = BabySeaClient(settings.babysea_api_key.get_secret_value(), settings.babysea_base_url)
+queue = SettleQueue(settings.settle_queue_url)
+sweep = RecoverySweep(
+    generations,
+    LedgerClient(database),
+    provider,
+    Dispatcher(generations, provider, queue),
+    queue,
+    idle_seconds=settings.sweep_after_seconds,
+)
+init_sentry(settings)
+
+
+@observed
+def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
+    """Sweep once and say what was done."""
+    swept = sweep.run(lambda: context.get_remaining_time_in_millis() > STOP_BEFORE_MILLISECONDS)
+    logger().info("swept", **asdict(swept))
+    return asdict(swept)

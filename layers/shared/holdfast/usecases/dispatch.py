@@ -1,0 +1,130 @@
+"""
+Hand a queued generation to the provider: once from the request, again from the sweep if the answer was lost.
+
+No transaction is open during the call. The provider's idempotency key is the generation's id and the bytes are the
+stored canonical request, so asking again cannot start, or bill, a second job within the provider's 24 hours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+from uuid import UUID
+
+from holdfast.babysea import BabySeaClient
+from holdfast.babysea_models import (
+    Accepted,
+    Busy,
+    CanceledEarlier,
+    OperatorOutOfCredits,
+    Refused,
+    Unknown,
+)
+from holdfast.errors import (
+    ContentRejectedError,
+    HoldfastError,
+    InvalidRequestError,
+    ProviderError,
+    UnavailableError,
+)
+from holdfast.generations import GenerationStore, SubmitOutcome
+from holdfast.observability import count, logger
+from holdfast.settle_queue import SettleQueue
+from holdfast.vocabulary import GenerationStatus, MediaKind
+
+_CONTENT_POLICY = "BSE2006"
+_INPUT_FAMILY = "BSE2"
+_OUT_OF_CREDITS = "provider_unavailable"
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    """Where the generation stands after the call; `refusal` says why it failed at once."""
+
+    status: GenerationStatus
+    refusal: HoldfastError | None = None
+
+
+class Dispatcher:
+    """Submit generations; raises `UnavailableError` when the database or the queue is away."""
+
+    def __init__(
+        self, generations: GenerationStore, provider: BabySeaClient, queue: SettleQueue
+    ) -> None:
+        self._generations = generations
+        self._provider = provider
+        self._queue = queue
+
+    def dispatch(
+        self,
+        generation_id: UUID,
+        kind: MediaKind,
+        model: str,
+        request: str,
+        *,
+        is_replay: bool = False,
+    ) -> Dispatched:
+        """
+        Submit one generation and record what came of it.
+
+        `is_replay` says that an earlier call may have been accepted: then only an answer that looked the key up counts
+        as a refusal. Whatever stays unknown stays `queued`; nothing is refunded on a guess.
+        """
+        outcome = self._provider.generate(kind, model, request.encode(), str(generation_id))
+        logger().info(
+            "generation dispatched",
+            generation_id=generation_id,
+            outcome=type(outcome).__name__,
+            is_replay=is_replay,
+        )
+        count(f"Dispatch.{type(outcome).__name__}")
+        match outcome:
+            case Accepted():
+                return self._accepted(generation_id, outcome.provider_generation_id)
+            case CanceledEarlier():
+                return self._refused(generation_id, "canceled_by_provider", None)
+            case Refused() if not (is_replay and outcome.before_lookup):
+                return self._refused(generation_id, outcome.code, outcome.message)
+            case OperatorOutOfCredits():
+                logger().error("the operator's account at the provider is out of credits")
+                if not is_replay:
+                    return self._refused(generation_id, _OUT_OF_CREDITS, None)
+            case Refused() | Busy() | Unknown():
+                pass
+            case _:
+                assert_never(outcome)
+        return Dispatched(GenerationStatus.QUEUED)
+
+    def _accepted(self, generation_id: UUID, provider_generation_id: str) -> Dispatched:
+        outcome, status = self._generations.mark_submitted(generation_id, provider_generation_id)
+        if outcome is SubmitOutcome.PROVIDER_ID_CONFLICT:
+            logger().error(
+                "the provider runs a second job for this generation",
+                generation_id=generation_id,
+                provider_generation_id=provider_generation_id,
+            )
+            count("ProviderIdConflict")
+        if status is GenerationStatus.STORING:  # its callback was quicker than this answer
+            self._queue.send(generation_id)
+        return Dispatched(status or GenerationStatus.PROCESSING)
+
+    def _refused(self, generation_id: UUID, code: str, message: str | None) -> Dispatched:
+        self._generations.mark_refused(generation_id, code, message)
+        return Dispatched(GenerationStatus.FAILED, _refusal(code))
+
+
+def _refusal(code: str) -> HoldfastError:
+    """Say it to the user without the provider's own words, which may repeat the prompt or name its suppliers."""
+    if code == _CONTENT_POLICY:
+        return ContentRejectedError(
+            "The provider's content policy refuses this request. No credits were charged."
+        )
+    if code.startswith(_INPUT_FAMILY):
+        return InvalidRequestError(
+            f"The provider refuses this request ({code}). No credits were charged."
+        )
+    if code == _OUT_OF_CREDITS:
+        return UnavailableError(
+            "Generation is not available now. No credits were charged.", retry_after=300
+        )
+    return ProviderError("The provider failed. No credits were charged.", provider_code=code)

@@ -1,0 +1,192 @@
+"""
+What HTTP answers look like. Amounts are text with three decimals, so that no client rounds them.
+
+Kept apart from the domain's own classes: an answer may stay as it is when those change.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+from holdfast.vocabulary import EntryType, GenerationStatus, MediaKind
+
+Credits = Annotated[
+    Decimal, PlainSerializer(lambda amount: f"{amount:.3f}", return_type=str, when_used="json")
+]
+
+
+class View(BaseModel):
+    """Base of all answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class PackView(View):
+    """A pack that can be bought."""
+
+    id: str
+    name: str
+    credits: Credits
+    amount_minor: int
+    currency: str
+
+
+class CatalogView(View):
+    """Everything that can be bought."""
+
+    packs: list[PackView]
+
+
+class CheckoutView(View):
+    """Where to pay."""
+
+    checkout_url: str
+    session_id: str
+
+
+class CheckoutStatusView(View):
+    """What became of the caller's own session."""
+
+    session_id: str
+    status: str
+    pack_id: str
+    credits: Credits
+
+
+class ModelView(View):
+    """A model and what it takes; an empty list means it does not take that field."""
+
+    id: str
+    kind: MediaKind
+    ratios: list[str]
+    output_formats: list[str]
+    output_count: int
+    durations: list[int]
+    resolutions: list[str]
+    audio: bool
+    input_images: bool
+    options: list[str]
+    price_per: str
+    prices: dict[str, Credits]
+
+
+class ModelsView(View):
+    """The models that can be used."""
+
+    models: list[ModelView]
+
+
+class EstimateView(View):
+    """The price of a request, and whether the caller can pay it now."""
+
+    cost_credits: Credits
+    available_credits: Credits
+    can_afford: bool
+
+
+class AcceptedView(View):
+    """A generation that was accepted. `available_credits` is what is left."""
+
+    id: UUID
+    status: GenerationStatus
+    cost_credits: Credits
+    available_credits: Credits
+
+
+class UploadView(View):
+    """Where to upload one picture, and the id to use it by."""
+
+    asset_id: UUID
+    upload_url: str
+    token: str
+    path: str
+
+
+class OutputView(View):
+    """A stored file. `url` works until `url_expires_at`; it is null when the file was removed."""
+
+    n: int
+    content_type: str
+    bytes: int
+    url: str | None
+    url_expires_at: datetime
+
+
+class ErrorView(View):
+    """Why a generation did not deliver everything."""
+
+    code: str
+    message: str | None
+
+
+class GenerationView(View):
+    """A generation. `charged_credits` and `refunded_credits` are null until it is settled."""
+
+    id: UUID
+    status: GenerationStatus
+    kind: MediaKind
+    model: str
+    prompt: str
+    fields: dict[str, Any]
+    cost_credits: Credits
+    charged_credits: Credits | None
+    refunded_credits: Credits | None
+    error: ErrorView | None
+    output_count: int
+    outputs: list[OutputView]
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+class LibraryView(View):
+    """A page of generations; `next_cursor` is null on the last one."""
+
+    generations: list[GenerationView]
+    next_cursor: str | None
+
+
+class GrantView(View):
+    """Credits that came in and are not used up."""
+
+    source: str
+    amount: Credits
+    remaining: Credits
+    expires_at: datetime | None
+    description: str | None
+    created_at: datetime
+
+
+class AccountView(View):
+    """A user's credits; `grants` in the order they are spent."""
+
+    available: Credits
+    reserved: Credits
+    owed: Credits
+    grants: list[GrantView]
+
+
+class EntryView(View):
+    """One ledger entry. `available_after` is null on a charge, which moves nothing available."""
+
+    id: int
+    type: EntryType
+    available_delta: Credits
+    reserved_delta: Credits
+    owed_delta: Credits
+    available_after: Credits | None
+    generation_id: UUID | None
+    description: str | None
+    created_at: datetime
+
+
+class LedgerView(View):
+    """A page of ledger entries, newest first; `next_cursor` is null on the last one."""
+
+    entries: list[EntryView]
+    next_cursor: str | None

@@ -1,0 +1,38 @@
+"""The template as SAM transforms it, and the built bundles: each made once, however many tests look."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.template.support import of_type
+
+from tools.build import build, flavour
+from tools.transform import transformed
+
+
+@pytest.fixture(scope="session")
+def cloudformation() -> dict[str, Any]:
+    """template.yaml as CloudFormation gets it."""
+    return transformed()
+
+
+@pytest.fixture(scope="session")
+def functions(cloudformation: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The properties of every Lambda function by logical id."""
+    return of_type(cloudformation, "AWS::Lambda::Function")
+
+
+@pytest.fixture(scope="session")
+def local_bundle() -> Path:
+    """The bundle for this machine: `.aws-sam/local`. Built when stale; a lock makes other workers wait."""
+    wanted = flavour("local")
+    build(wanted, require_bytecode=True)
+    return wanted.build
+
+
+@pytest.fixture(scope="session")
+def deploy_bundle() -> Path:
+    """The bundle for AWS, arm64: `.aws-sam/build`."""
+    wanted = flavour("deploy")
+    build(wanted, require_bytecode=False)
+    return wanted.build
