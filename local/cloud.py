@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -31,7 +32,6 @@ from local.event_sources import RETRY_SECONDS, QueuePoller
 from local.gateway import Gateway
 from local.interpreter import (
     Client,
-    Interpreter,
     artifact_interpreter,
     link_runtime,
     source_interpreter,
@@ -114,16 +114,21 @@ class Cloud:
         self._on_log = on_log
         self._cleanup = ExitStack()
         self._gateway = Gateway(port)
+        self._sandbox: Sandbox | None = None
 
     @property
     def url(self) -> str:
         """The HTTP API's base URL, known before the start."""
         return self._gateway.url
 
-    @property
+    @cached_property
     def sqs(self) -> Any:
         """A boto3 SQS client of this cloud's queues."""
         return self.aws.client("sqs")
+
+    def prepare(self) -> None:
+        """Begin with what takes longest, in the background; optional. `start` waits for it, `stop` undoes it."""
+        self._prepared()
 
     def start(self, progress: Progress | None = None) -> Self:
         """
@@ -131,9 +136,8 @@ class Cloud:
 
         Raises `TemplateError` or `ValueError` for settings that do not fit, and leaves nothing running then.
         """
-        tell = progress or (lambda _step: None)
         try:
-            self._start(tell)
+            self._start(progress or (lambda _step: None))
         except BaseException:
             self.stop()
             raise
@@ -141,8 +145,8 @@ class Cloud:
 
     def stop(self) -> None:
         """End everything and remove what it left on disk."""
-        self._cleanup.close()
         self._gateway.close()
+        self._cleanup.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -167,20 +171,15 @@ class Cloud:
         return function.invoke(schedule_event(function.spec.schedules[0]))
 
     def _start(self, tell: Progress) -> None:
-        directory = self.directory = Path(tempfile.mkdtemp(prefix="holdfast-"))
-        self._cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
-        reaper = Reaper(directory)
-        self._cleanup.callback(reaper.close)
-
+        # Read twice: mistakes are told before anything runs, and a queue's URL is known only when its server is.
+        secrets = _secrets_by_id(self.secrets, read_template(self._template_path, self.parameters))
         tell("SQS and Secrets Manager")
-        self._cleanup.callback(self.aws.stop)
-        self.aws.start(reaper)
+        sandbox = self._prepared()
         template = read_template(self._template_path, self.parameters, self.aws.endpoint)
         self.queue_urls = self.aws.create_queues(template.queues)
-        self.aws.put_secrets(_secrets_by_id(self.secrets, template))
+        self.aws.put_secrets(secrets)
 
         tell("functions")
-        sandbox = Sandbox(self._interpreter(directory), directory, reaper)
         for logical_id, spec in template.functions.items():
             function = Function(
                 self._with_environment(spec),
@@ -216,10 +215,22 @@ class Cloud:
                 self._cleanup.callback(runner.stop)
                 runner.start()
 
-    def _interpreter(self, directory: Path) -> Interpreter:
-        if self._mode == "source":
-            return source_interpreter(self._client)
-        return artifact_interpreter(link_runtime(directory / "runtime"), self._client)
+    def _prepared(self) -> Sandbox:
+        """Take the run directory and start the services, unless `prepare` did."""
+        if self._sandbox is None:
+            directory = self.directory = Path(tempfile.mkdtemp(prefix="holdfast-"))
+            self._cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
+            reaper = Reaper(directory)
+            self._cleanup.callback(reaper.close)
+            self._cleanup.callback(self.aws.stop)
+            self.aws.start(reaper)
+            if self._mode == "source":
+                interpreter = source_interpreter(self._client)
+            else:
+                runtime = link_runtime(directory / "runtime")
+                interpreter = artifact_interpreter(runtime, self._client)
+            self._sandbox = Sandbox(interpreter, directory, reaper)
+        return self._sandbox
 
     def _with_environment(self, spec: FunctionSpec) -> FunctionSpec:
         variables = {**spec.environment, **self.aws.environment, **self.environment}

@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, LiteralString, Self
 from uuid import UUID
 
 import psycopg
 from local.postgres import PostgresServer
+from psycopg.abc import Buffer
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.datetime import TimestamptzLoader
 
 Connection = psycopg.Connection[DictRow]
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""What an expiry of `infinity` is read as."""
+
+
+class _Loader(TimestamptzLoader):
+    def load(self, data: Buffer) -> datetime:
+        return NEVER if bytes(data) == b"infinity" else super().load(data)
 
 
 class TestDatabase:
@@ -32,7 +42,9 @@ class TestDatabase:
 
     def connect(self, role: str) -> Connection:
         """Open a connection as a login role; the caller closes it."""
-        return psycopg.connect(self.url(role), autocommit=True, row_factory=dict_row)
+        connection = psycopg.connect(self.url(role), autocommit=True, row_factory=dict_row)
+        connection.adapters.register_loader("timestamptz", _Loader)
+        return connection
 
     def connection(self, role: str) -> Connection:
         """Return the one connection of `role` that is kept for this database."""

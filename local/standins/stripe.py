@@ -76,11 +76,6 @@ class Stripe(StandIn):
         self.webhooks.url = url
 
     @property
-    def webhook_secret(self) -> str:
-        """The secret deliveries are signed with."""
-        return self.webhooks.secret
-
-    @property
     def webhook_faults(self) -> WebhookFaults:
         """The fault switches of webhook delivery; `faults` are those of the API's own answers."""
         return self.webhooks.faults

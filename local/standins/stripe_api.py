@@ -14,7 +14,6 @@ from typing import Any
 
 from local.standins import stripe_objects
 from local.standins.server import Request, Response, json_response
-from local.standins.stripe_checkout import lines_of
 from local.standins.stripe_endpoint import Endpoint
 from local.standins.stripe_idempotency import IdempotencyKeys
 from local.standins.stripe_params import checked
@@ -22,6 +21,7 @@ from local.standins.stripe_state import State
 from local.standins.stripe_webhooks import Webhooks
 from local.standins.stripe_wire import (
     API_VERSION,
+    EXPANDABLE,
     Json,
     Listing,
     StripeError,
@@ -32,8 +32,6 @@ from local.standins.stripe_wire import (
 
 EARLY_WAIT_SECONDS = 10.0
 """How long an answer waits for its webhooks when they are switched to come first."""
-
-_KIND_OF_FIELD = {"default_price": "price", "latest_charge": "charge"}
 
 
 class Api:
@@ -82,8 +80,7 @@ class Api:
         if scheme.lower() != "bearer" or not key:
             raise StripeError("You did not provide an API key.", status=401)
         if key != self._api_key:
-            shown = "sk_test_***" if key.startswith("sk_test_") else "not a test key"
-            raise StripeError(f"Invalid API Key provided: {shown}", status=401)
+            raise StripeError("Invalid API Key provided.", status=401)
         version = request.headers.get("stripe-version", API_VERSION)
         if version != API_VERSION:
             raise StripeError(
@@ -131,8 +128,8 @@ class Api:
 
     def _look_up(self, owner: Json, field: str) -> Any:
         if field == "line_items":
-            return copy.deepcopy(page(lines_of(self._state, owner), {}))
+            return copy.deepcopy(page(self._state.lines_of(owner), {}))
         if owner[field] is None:
             return None
-        kind = _KIND_OF_FIELD.get(field, field)
+        kind = EXPANDABLE[owner["object"]][field]
         return copy.deepcopy(self._state.get(kind, owner[field]))

@@ -116,12 +116,6 @@ def _inline_price(state: State, data: Json, path: str) -> Json:
     return state.add(stripe_objects.price({**data, "product": product["id"], "active": False}))
 
 
-def lines_of(state: State, session: Json) -> Listing:
-    """Return what the session sells."""
-    session_id = session["id"]
-    return Listing(state.line_items[session_id], f"{_PATH}/{session_id}/line_items")
-
-
 def open_or_expired(state: State, session: Json) -> Json:
     """Return the session, expired now if its time is over."""
     if session["status"] == "open" and session["expires_at"] <= stripe_objects.now():
@@ -276,7 +270,7 @@ def _expire(state: State, _params: Json, object_id: str) -> Json:
 
 
 def _list_lines(state: State, _params: Json, object_id: str) -> Listing:
-    return lines_of(state, state.get("checkout.session", object_id))
+    return state.lines_of(state.get("checkout.session", object_id))
 
 
 ENDPOINTS = [

@@ -30,20 +30,11 @@ def _create_refund(state: State, params: Json) -> Json:
 
 def _refundable(state: State, params: Json) -> Json:
     given = exactly_one(params, ("charge", "payment_intent"))
-    if given == "charge":
-        charge = state.get("charge", params["charge"], "charge")
-    else:
-        intent = state.get("payment_intent", params["payment_intent"], "payment_intent")
-        if not intent["latest_charge"]:
-            raise _nothing_to_refund(intent["id"])
-        charge = state.get("charge", intent["latest_charge"])
+    named = state.get(given, params[given], given)
+    charge = named if given == "charge" else state.get("charge", named["latest_charge"])
     if charge["status"] != "succeeded":
-        raise _nothing_to_refund(params[given])
+        raise StripeError(f"{named['id']} does not have a successful charge to refund.")
     return charge
-
-
-def _nothing_to_refund(object_id: str) -> StripeError:
-    return StripeError(f"{object_id} does not have a successful charge to refund.")
 
 
 def _book(state: State, charge: Json, amount: int, event: str) -> None:

@@ -91,17 +91,22 @@ class State:
             url,
         )
 
-    def update(self, subject: Json, changes: Json, event: str) -> bool:
-        """Apply `changes` to `subject`; emit `event` and return True when any was one."""
+    def lines_of(self, session: Json) -> Listing:
+        """Return what a checkout session sells."""
+        session_id = session["id"]
+        url = f"/v1/checkout/sessions/{session_id}/line_items"
+        return Listing(self.line_items[session_id], url)
+
+    def update(self, subject: Json, changes: Json, event: str) -> None:
+        """Apply `changes` to `subject` and emit `event`; nothing happens when none is one."""
         previous = {k: _previous(subject[k], v) for k, v in changes.items() if subject[k] != v}
         if not previous:
-            return False
+            return
         if "updated" in subject:
             previous["updated"] = subject["updated"]
             changes = {**changes, "updated": stripe_objects.now()}
         subject.update(changes)
         self.emit(event, subject, previous)
-        return True
 
 
 def _previous(old: Any, new: Any) -> Any:

@@ -120,16 +120,19 @@ def _position(objects: Sequence[Json], cursor: str, param: str) -> int:
     raise no_such("object", cursor, param)
 
 
-EXPANDABLE: Mapping[str, frozenset[str]] = {
-    "charge": frozenset({"customer", "payment_intent"}),
-    "checkout.session": frozenset({"customer", "line_items", "payment_intent"}),
-    "item": frozenset(),
-    "payment_intent": frozenset({"customer", "latest_charge"}),
-    "price": frozenset({"product"}),
-    "product": frozenset({"default_price"}),
-    "refund": frozenset({"charge", "payment_intent"}),
+EXPANDABLE: Mapping[str, Mapping[str, str]] = {
+    "charge": {"customer": "customer", "payment_intent": "payment_intent"},
+    "checkout.session": {
+        "customer": "customer",
+        "line_items": "item",
+        "payment_intent": "payment_intent",
+    },
+    "payment_intent": {"customer": "customer", "latest_charge": "charge"},
+    "price": {"product": "product"},
+    "product": {"default_price": "price"},
+    "refund": {"charge": "charge", "payment_intent": "payment_intent"},
 }
-"""The fields of each kind of object that `expand` may name."""
+"""The fields of each kind of object that `expand` may name, and the kind each leads to."""
 
 
 def expand(target: Json, paths: Sequence[str], look_up: Callable[[Json, str], Any]) -> None:
@@ -155,12 +158,11 @@ def _expand(target: Json, steps: list[str], path: str, look_up: Callable[[Json, 
             if rest:
                 _expand(member, rest, path, look_up)
         return
-    if isinstance(target.get(name), dict):
-        if not rest and name not in EXPANDABLE.get(target.get("object", ""), ()):
-            raise _not_expandable(path)
-    elif name not in EXPANDABLE.get(target.get("object", ""), ()):
+    expandable = name in EXPANDABLE.get(target.get("object", ""), ())
+    nested = isinstance(target.get(name), dict)
+    if not expandable and not (nested and rest):
         raise _not_expandable(path)
-    else:
+    if not nested:
         target[name] = look_up(target, name)
     if rest and target[name] is not None:
         _expand(target[name], rest, path, look_up)

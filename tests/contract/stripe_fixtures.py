@@ -11,11 +11,18 @@ from local.standins.stripe import Stripe
 from tests.contract.stripe_support import API_KEY, SECRET, Receiver, sdk_client
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """Yield a webhook receiver that verifies every delivery."""
+@pytest.fixture(scope="module")
+def receiver_server() -> Iterator[Receiver]:
+    """Yield the running receiver of one module."""
     with Receiver() as running:
         yield running
+
+
+@pytest.fixture
+def receiver(receiver_server: Receiver) -> Receiver:
+    """Return a webhook receiver that verifies every delivery and has seen none yet."""
+    receiver_server.forget()
+    return receiver_server
 
 
 @pytest.fixture
@@ -24,7 +31,8 @@ def standin(receiver: Receiver) -> Iterator[Stripe]:
     with Stripe(API_KEY, f"{receiver.url}/webhook", SECRET) as running:
         running.webhooks.backoff = (0.01, 0.01)
         yield running
-        running.webhook_faults.reset()
+        receiver.hold.set()
+    running.drain()  # or the next test would hear of this one
 
 
 @pytest.fixture

@@ -22,13 +22,18 @@ class Receiver(StandIn):
 
     def __init__(self) -> None:
         super().__init__()
+        self.hold = threading.Event()
+        self.route("POST", "/webhook", self._receive)
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as new: nothing received, every answer 200, at once."""
+        self.requests.clear()
         self.received: list[tuple[stripe.Event, bytes]] = []
         self.refused: list[Exception] = []
         self.answers: list[int] = []
-        self.hold = threading.Event()
-        self.hold.set()
         self.on_event: Callable[[stripe.Event], object] = lambda _event: None
-        self.route("POST", "/webhook", self._receive)
+        self.hold.set()
 
     @property
     def events(self) -> list[stripe.Event]:

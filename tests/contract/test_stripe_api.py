@@ -143,6 +143,13 @@ _GOOD: dict[str, Any] = {
         ({"expires_at": 1}, None, "expires_at"),
         ({"expires_at": 99_999_999_999}, None, "expires_at"),
         ({"expand": ["line_item"]}, None, "expand"),
+        ({"expand": ["a.b.c.d.e"]}, None, "expand"),
+        ({"line_items": "price_1"}, "parameter_invalid", "line_items"),
+        ({"line_items": [{**_LINE, "quantity": 1}] * 101}, None, "line_items"),
+        ({"payment_intent_data": "pi_1"}, "parameter_invalid", "payment_intent_data"),
+        ({"metadata": "purchase_1"}, "parameter_invalid", "metadata"),
+        ({"metadata": {"k": {"deep": "v"}}}, "parameter_invalid", "metadata"),
+        ({"client_reference_id": ["a"]}, "parameter_invalid", "client_reference_id"),
     ],
 )
 def test_a_wrong_session_is_refused_by_name(
@@ -185,6 +192,58 @@ def test_a_session_sells_only_what_can_be_sold_once(client: stripe.StripeClient)
             client.v1.checkout.sessions.create({**_GOOD, "line_items": lines})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("path", "params", "message"),
+    [
+        ("/v1/products", {"name": "P", "active": "yes"}, "Invalid boolean"),
+        ("/v1/prices", {"product": "p", "currency": "us", "unit_amount": 1}, "Invalid currency"),
+        ("/v1/prices", {"product": "p", "currency": "usd", "unit_amount": -1}, "greater than"),
+        ("/v1/prices", {"currency": "usd", "unit_amount": 1}, "product, product_data"),
+        ("/v1/prices", {"product": "p", "currency": "usd", "unit_amount": 1}, "No such product"),
+        ("/v1/refunds", {"charge": "ch_1", "payment_intent": "pi_1"}, "only specify one"),
+        ("/v1/refunds", {"charge": "ch_1", "reason": "bored"}, "must be one of"),
+        ("/v1/customers?email=a", {}, "belong in its body"),
+    ],
+)
+def test_a_wrong_call_is_refused(
+    client: stripe.StripeClient, path: str, params: dict[str, Any], message: str
+) -> None:
+    """Ill-typed, contradicting, incomplete and misplaced parameters are errors."""
+    with pytest.raises(stripe.InvalidRequestError, match=message):
+        client.raw_request("post", path, **params)
+
+
+def test_a_price_may_be_made_on_the_spot(client: stripe.StripeClient) -> None:
+    """`price_data` makes an archived price of a known product, or of one made with it."""
+    product = client.v1.products.create({"name": "Known"})
+    data: Any = {"currency": "usd", "unit_amount": 700}
+    lines = [
+        {"price_data": {**data, "product": product.id}, "quantity": 1},
+        {"price_data": {**data, "product_data": {"name": "New"}}, "quantity": 2},
+    ]
+    session = client.v1.checkout.sessions.create(
+        _GOOD | {"line_items": lines, "expand": ["line_items"]}  # type: ignore[arg-type]
+    )
+
+    assert session.amount_total == 2100
+    assert session.line_items is not None
+    assert [line.description for line in session.line_items.data] == ["Known", "New"]
+    assert [p.active for p in client.v1.prices.list().data] == [False, False]
+
+
+def test_a_session_has_one_buyer(client: stripe.StripeClient) -> None:
+    """A customer and a customer's email exclude each other."""
+    both = {"customer": client.v1.customers.create().id, "customer_email": "a@example.com"}
+    with pytest.raises(stripe.InvalidRequestError, match="only specify one"):
+        client.v1.checkout.sessions.create({**_GOOD, **both})  # type: ignore[arg-type]
+
+
+def test_a_call_needs_a_key(standin: Stripe) -> None:
+    """Without a bearer key the answer is 401, on unknown paths too."""
+    assert _raw(standin, "GET", "/v1/customers", Authorization="Basic eDo=").status == 401
+    assert _raw(standin, "GET", "/v1/nothing", Authorization="").status == 401
+
+
 def test_a_session_lives_as_long_as_it_was_told(client: stripe.StripeClient) -> None:
     """`expires_at` is kept; without it a session lives for 24 hours."""
     in_an_hour = int(time.time()) + 3600
@@ -208,7 +267,10 @@ def test_customers_are_kept_changed_and_found(client: stripe.StripeClient) -> No
     assert kept.metadata is not None
     assert kept.metadata.to_dict() == {"user_id": "1", "new": "y"}
     assert [c.id for c in client.v1.customers.list({"email": "a@example.com"}).data] == [made.id]
-    (event,) = client.v1.events.list({"type": "customer.updated"}).data
+    bare = client.v1.customers.update(made.id, {"metadata": ""}).metadata
+    assert bare is not None
+    assert bare.to_dict() == {}
+    _cleared, event = client.v1.events.list({"type": "customer.updated"}).data
     assert event.data.previous_attributes is not None
     assert event.data.previous_attributes.to_dict() == {
         "metadata": {"old": "x", "new": None},
@@ -258,7 +320,11 @@ def test_products_are_changed_and_listed(client: stripe.StripeClient) -> None:
 
     assert [p.id for p in client.v1.products.list({"active": False}).data] == ["prod_pack"]
     assert [p.id for p in client.v1.products.list({"ids": ["prod_pack"]}).data] == ["prod_pack"]
-    assert client.v1.products.update("prod_pack", {"name": "Bigger"}).name == "Bigger"
+    for _ in range(2):
+        assert client.v1.products.update("prod_pack", {"name": "Bigger"}).name == "Bigger"
+    (event,) = client.v1.events.list({"type": "product.updated"}).data
+    assert event.data.previous_attributes is not None
+    assert set(event.data.previous_attributes.to_dict()) == {"name", "updated"}
 
 
 def test_lists_page_newest_first(client: stripe.StripeClient) -> None:
@@ -309,6 +375,7 @@ def test_sessions_are_filtered(standin: Stripe, client: stripe.StripeClient) -> 
         ({"payment_intent": intent}, [mine.id]),
         ({"created": {"gte": mine.created}}, [ended.id, other.id, mine.id]),
         ({"created": {"gt": ended.created}}, []),
+        ({"created": mine.created - 1}, []),
         ({"created": {"lt": mine.created}}, []),
         ({"created": {"lte": ended.created}, "status": "complete"}, [mine.id]),
     ]
@@ -330,6 +397,12 @@ def test_expand_replaces_ids_by_objects(standin: Stripe, client: stripe.StripeCl
     assert deep["line_items"]["data"][0]["price"]["product"]["name"] == "100 credits"
     listed = client.v1.charges.list({"expand": ["data.payment_intent"]}).to_dict()
     assert listed["data"][0]["payment_intent"]["id"] == deep["payment_intent"]["id"]
+    fresh = client.v1.checkout.sessions.create(
+        _GOOD | {"expand": ["payment_intent.customer"]}  # type: ignore[arg-type]
+    )
+    assert fresh.payment_intent is None
+    with pytest.raises(stripe.InvalidRequestError, match=r"dat\.customer"):
+        client.v1.charges.list({"expand": ["dat.customer"]})
     for wrong in ("metadata.x", "customer.emial", "nothing", "data.customer", "mode"):
         with pytest.raises(stripe.InvalidRequestError, match="expand"):
             client.v1.checkout.sessions.retrieve(session.id, {"expand": [wrong]})

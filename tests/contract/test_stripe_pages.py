@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.client
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -54,6 +55,15 @@ def test_the_page_shows_what_is_bought(client: stripe.StripeClient) -> None:
     assert page.buttons == ["pay", "pay_delayed", "decline", "back"]
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "http" not in page.html
+
+
+def test_nothing_to_pay_is_confirmed_with_one_button(client: stripe.StripeClient) -> None:
+    """A free session offers neither a delayed method nor a decline."""
+    lines: Any = [{"price": new_pack(client, 0, "free"), "quantity": 1}]
+    session = new_session(client, line_items=lines)
+
+    assert Page(session.url).buttons == ["pay", "back"]
+    assert Page(session.url, "pay").status == 303
 
 
 def test_paying_tells_the_webhook_before_the_payer_returns(
@@ -117,6 +127,16 @@ def test_paying_twice_pays_once(
 
     assert first.headers["location"] == second.headers["location"]
     assert receiver.types.count("checkout.session.completed") == 1
+    assert len(client.v1.charges.list().data) == 1
+
+
+def test_two_tabs_pay_once(client: stripe.StripeClient) -> None:
+    """Eight tabs at the same moment are all sent on, and one charge is made."""
+    session = new_session(client)
+    with ThreadPoolExecutor(8) as pool:
+        pages = list(pool.map(lambda _tab: Page(session.url, "pay"), range(8)))
+
+    assert {page.status for page in pages} == {303}
     assert len(client.v1.charges.list().data) == 1
 
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import stripe
 
 from local.standins.stripe import Stripe
+from local.standins.stripe_wire import StripeError
 from tests.contract.stripe_support import Receiver, new_pack, new_session
 
 pytest_plugins = ["tests.contract.stripe_fixtures"]
@@ -82,8 +86,11 @@ def test_a_delayed_payment_may_fail(
     assert "checkout.session.async_payment_failed" in receiver.types
     kept = client.v1.checkout.sessions.retrieve(session.id)
     assert (kept.status, kept.payment_status) == ("complete", "unpaid")
-    with pytest.raises(Exception, match="No delayed payment"):
+    with pytest.raises(StripeError, match="No delayed payment"):
         standin.settle_delayed(session.id)
+    free = new_session(client, line_items=[{"price": new_pack(client, 0, "free"), "quantity": 1}])
+    with pytest.raises(StripeError, match="nothing to pay"):
+        standin.pay_delayed(free.id)
 
 
 def test_a_declined_card_may_be_tried_again(
@@ -118,7 +125,7 @@ def test_a_session_expires_once(
     assert receiver.types[-1] == "checkout.session.expired"
     with pytest.raises(stripe.InvalidRequestError):
         client.v1.checkout.sessions.expire(session.id)
-    with pytest.raises(Exception, match="status of expired"):
+    with pytest.raises(StripeError, match="status of expired"):
         standin.pay(session.id)
 
 
@@ -129,7 +136,7 @@ def test_a_session_expires_by_itself(
     session = new_session(client)
     standin.state.get("checkout.session", session.id)["expires_at"] = session.created
 
-    with pytest.raises(Exception, match="status of expired"):
+    with pytest.raises(StripeError, match="status of expired"):
         standin.pay(session.id)
     standin.drain()
 
@@ -193,20 +200,24 @@ def test_a_refund_may_come_back(
     assert (failed.status, failed.failure_reason) == ("failed", "expired_or_canceled_card")
     assert receiver.types[-3:] == ["refund.updated", "refund.failed", "charge.updated"]
     assert client.v1.refunds.create({"payment_intent": intent}).amount == 999
+    with pytest.raises(StripeError, match="status failed"):
+        standin.fail_refund(refund.id)
 
 
-@pytest.mark.parametrize("state", ["open", "declined", "processing"])
+@pytest.mark.parametrize("act", [Stripe.decline, Stripe.pay_delayed])
 def test_only_a_successful_charge_is_refunded(
-    standin: Stripe, client: stripe.StripeClient, state: str
+    standin: Stripe, client: stripe.StripeClient, act: Callable[[Stripe, str], Any]
 ) -> None:
-    """What was not charged cannot be refunded."""
-    session = new_session(client)
-    if state == "open":
-        with pytest.raises(stripe.InvalidRequestError, match="No such payment_intent"):
-            client.v1.refunds.create({"payment_intent": "pi_none"})
-        return
-    ended = (
-        standin.pay_delayed(session.id) if state == "processing" else standin.decline(session.id)
-    )
+    """What was declined, or is still on its way, cannot be refunded."""
+    intent = act(standin, new_session(client).id)["payment_intent"]
+
     with pytest.raises(stripe.InvalidRequestError, match="successful charge"):
-        client.v1.refunds.create({"payment_intent": ended["payment_intent"]})
+        client.v1.refunds.create({"payment_intent": intent})
+
+
+def test_an_unknown_payment_is_not_refunded(client: stripe.StripeClient) -> None:
+    """An id that names nothing is an error of that parameter, not a 404 of the path."""
+    with pytest.raises(stripe.InvalidRequestError, match="No such payment_intent") as refused:
+        client.v1.refunds.create({"payment_intent": "pi_none"})
+
+    assert (refused.value.http_status, refused.value.param) == (400, "payment_intent")

@@ -7,6 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from tests.clock import Clock
+from tests.database import NEVER
 from tests.factories import Balance, Ledger, new_key, new_user
 from tests.raising import raises_sqlstate
 from tests.sql.amounts import LARGEST, NOT_AMOUNTS
@@ -49,18 +50,9 @@ class TestGranted:
 
         key = ledger.grant(user, expires_at=None)
 
-        assert (
-            ledger.db.value(
-                "select expires_at = 'infinity' from credit_grants where source_key = %s", key
-            )
-            is True
-        )
-        assert (
-            ledger.db.value(
-                "select next_expiry_at = 'infinity' from credit_balances where user_id = %s", user
-            )
-            is True
-        )
+        assert ledger.grants(user)[key]["expires_at"] == NEVER
+        (balance,) = ledger.books(user)["balances"]
+        assert balance["next_expiry_at"] == NEVER
 
     def test_smallest_and_largest_amounts(self, ledger: Ledger) -> None:
         """A thousandth and the largest amount the column holds are exact."""

@@ -50,6 +50,7 @@ class TestReserved:
         assert reservation["grant_amounts"] == [4, 2]
         assert [ledger.remaining(key) for key in (first, second, third)] == [0, 2, 4]
 
+    @pytest.mark.own_database
     def test_spending_order(self, ledger: Ledger, clock: Clock) -> None:
         """Soonest expiry first, then lower priority, then the oldest."""
         user = new_user()
@@ -67,8 +68,6 @@ class TestReserved:
             spent += [key for key, row in ledger.grants(user).items() if row["id"] == grant_id]
 
         assert spent == [first, also_first, second, third, fourth, fifth]
-
-    test_spending_order = pytest.mark.own_database(test_spending_order)
 
     def test_zero(self, ledger: Ledger) -> None:
         """A free reservation needs no credits and no balance, and ends like any other."""

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.template.support import of_type
 
+from tests.template.support import of_type
 from tools.build import build, flavour
 from tools.transform import transformed
 
@@ -18,13 +18,13 @@ def cloudformation() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def functions(cloudformation: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The properties of every Lambda function by logical id."""
+    """Return the properties of every Lambda function by logical id."""
     return of_type(cloudformation, "AWS::Lambda::Function")
 
 
 @pytest.fixture(scope="session")
 def local_bundle() -> Path:
-    """The bundle for this machine: `.aws-sam/local`. Built when stale; a lock makes other workers wait."""
+    """Return the bundle for this machine, built when stale; a lock makes other workers wait."""
     wanted = flavour("local")
     build(wanted, require_bytecode=True)
     return wanted.build
@@ -32,7 +32,7 @@ def local_bundle() -> Path:
 
 @pytest.fixture(scope="session")
 def deploy_bundle() -> Path:
-    """The bundle for AWS, arm64: `.aws-sam/build`."""
+    """Return the bundle for AWS, built for arm64 when stale."""
     wanted = flavour("deploy")
     build(wanted, require_bytecode=False)
     return wanted.build

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from local.intrinsics import Resolver
-
 from tools.programs import ROOT
 
 REQUIRED = {"SupabaseUrl": "https://project.invalid", "FrontendUrl": "https://app.invalid"}

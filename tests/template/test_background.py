@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+
 from tests.template.support import EVERYTHING_ON, FOLDERS, REQUIRED, of_type, resolved
 
 SCHEDULE = re.compile(
@@ -134,6 +135,8 @@ def test_sweep_alarm(cloudformation: dict[str, Any]) -> None:
 def test_alarm_topic(cloudformation: dict[str, Any]) -> None:
     """With a topic every alarm is sent to it; without one they only show."""
     for name, alarm in of_type(cloudformation, "AWS::CloudWatch::Alarm").items():
-        assert resolved(cloudformation, alarm, REQUIRED).get("AlarmActions") is None, name
-        told = resolved(cloudformation, alarm, EVERYTHING_ON)["AlarmActions"]
-        assert told == [EVERYTHING_ON["AlarmTopicArn"]], name
+        actions = alarm["AlarmActions"]
+        assert resolved(cloudformation, actions, REQUIRED) is None, name
+        assert resolved(cloudformation, actions, EVERYTHING_ON) == [
+            EVERYTHING_ON["AlarmTopicArn"]
+        ], name

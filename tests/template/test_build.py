@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from local.template import FunctionSpec, read_template
 from tests.template.support import FOLDERS, REQUIRED
-
 from tools.build import RUNTIME, UNZIPPED_LIMIT, build, flavour
 from tools.programs import find_python
 
@@ -32,13 +32,13 @@ LIBRARIES = [
 
 @pytest.fixture(scope="session")
 def layer(local_bundle: Path) -> Path:
-    """The layer's folder that Lambda puts on Python's path."""
+    """Return the layer's folder that Lambda puts on Python's path."""
     return (local_bundle / "SharedLayer").resolve() / "python"
 
 
 @pytest.fixture(scope="session")
 def specs(local_bundle: Path) -> dict[str, FunctionSpec]:
-    """Every function as the local cloud reads it from the built template: its code, its layers."""
+    """Return every function as the local cloud reads it from the built template: its code, its layers."""
     return dict(read_template(local_bundle / "template.yaml", REQUIRED).functions)
 
 

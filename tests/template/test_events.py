@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.template.support import FOLDERS, event_files, read_event, routes
 
+from tests.template.support import FOLDERS, event_files, read_event, routes
 from tools.programs import ROOT
 
 HTTP = [p for p in event_files() if p.name.split(".")[0] not in ("sqs", "scheduler")]

@@ -128,7 +128,7 @@ def test_every_required_variable_is_missed_by_name(settings_class: Any) -> None:
     ],
 )
 def test_an_unacceptable_value_is_named_and_not_shown(
-    settings_class: Any, name: Any, value: object
+    settings_class: Any, name: str, value: str
 ) -> None:
     """A wrong value stops the start; the message has the variable's name and not its value."""
     with pytest.raises(ConfigurationError) as caught:

@@ -138,9 +138,10 @@ def init_sentry(settings: Settings) -> None:
         data_collection={
             "user_info": False,
             "cookies": {"mode": "off"},
-            "http_headers": {"request": {"mode": "off"}, "response": {"mode": "off"}},
+            "http_headers": {"request": {"mode": "off"}},
             "http_bodies": [],
             "url_query_params": {"mode": "off"},
+            "graphql": {"document": False, "variables": False},
             "gen_ai": {"inputs": False, "outputs": False},
             "database_query_data": False,
             "queues": False,

@@ -1,0 +1,80 @@
+"""`make dev`: the local cloud, kept running, with a user to try it; functions reload when their code changes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from local.client import UserClient
+from local.stack import Stack
+from local.watch import Watcher
+
+EMAIL = "dev@example.com"
+PASSWORD = "correct horse battery staple"
+SWEEP_SECONDS = 10
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main() -> int:
+    """Run until Ctrl-C or SIGTERM."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    started = time.monotonic()
+    stack = Stack(
+        parameters={"SweepAfterSeconds": "10"},
+        schedule_every=SWEEP_SECONDS,
+        progress=lambda step: console.print(f"{time.monotonic() - started:5.1f} s  {step}"),
+        on_log=_show_log,
+    )
+    with stack:
+        watcher = Watcher(
+            stack.cloud.functions,
+            on_change=lambda names: console.print(f"[dim]reloaded {', '.join(names)}[/dim]"),
+        )
+        watcher.start()
+        try:
+            _introduce(stack)
+            stopping.wait()
+        finally:
+            watcher.stop()
+    console.print("stopped")
+    return 0
+
+
+def _introduce(stack: Stack) -> None:
+    with UserClient(stack.url, stack.supabase.url, stack.supabase.publishable_key) as user:
+        token = user.sign_up(EMAIL, PASSWORD)
+        user.buy("starter")
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in {
+        "API": stack.url,
+        "Supabase": stack.supabase.url,
+        "publishable key": stack.supabase.publishable_key,
+        "Stripe": stack.stripe.url,
+        "BabySea": stack.babysea.url,
+        "database": stack.admin_database_url,
+        "user": f"{EMAIL} / {PASSWORD}",
+    }.items():
+        table.add_row(f"[bold]{name}[/bold]", value)
+    console.print(table)
+    console.print("\nThe user has the Starter pack. Their token, for an hour:\n")
+    print(f"export TOKEN={token}")
+    print(f'curl -H "Authorization: Bearer $TOKEN" {stack.url}/account')
+    console.print("\nFunctions reload when their code changes. Ctrl-C stops everything.\n")
+
+
+def _show_log(function: str, text: str) -> None:
+    for line in text.splitlines():
+        if line.startswith("{") and '"_aws"' not in line and "botocore" not in line:
+            console.print(f"[dim]{function}[/dim] {line}", markup=True, style=None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
