@@ -1,21 +1,22 @@
-# Build, validation and lint of the bundle; included by the Makefile.
-# PYTHON is the project's interpreter; BUILD_ENV may name a target that makes it.
-PYTHON ?= .venv/bin/python
+# Build, validation and lint of the bundle; a part of the Makefile.
 ARCHITECTURE ?= arm64
 
-.PHONY: build build-local validate lint-template deploy-check
+.PHONY: build
+build: .venv/local.stamp ## validate and build the bundle for AWS with `sam build` (ARCHITECTURE=x86_64 for the other one)
+	@$(PY) -m tools.build deploy --architecture $(ARCHITECTURE)
 
-build: | $(BUILD_ENV) ## Validate and build the bundle for AWS with `sam build` (ARCHITECTURE=arm64 or x86_64)
-	@$(PYTHON) -m tools.build deploy --architecture $(ARCHITECTURE)
+.PHONY: build-local
+build-local: .venv/local.stamp ## build the bundle for this machine, to .aws-sam/local
+	@$(PY) -m tools.build local
 
-build-local: | $(BUILD_ENV) ## Build the bundle for this machine, to .aws-sam/local
-	@$(PYTHON) -m tools.build local
+.PHONY: validate
+validate: .venv/local.stamp ## validate and lint template.yaml with the SAM CLI
+	@$(PY) -m tools.validate
 
-validate: | $(BUILD_ENV) ## Validate and lint template.yaml with the SAM CLI
-	@$(PYTHON) -m tools.validate
+.PHONY: lint-template
+lint-template: .venv/dev.stamp ## lint the transformed template with cfn-lint and checkov
+	@$(PY) -m tools.lint_template
 
-lint-template: | $(BUILD_ENV) ## Lint the transformed template with cfn-lint and checkov
-	@$(PYTHON) -m tools.lint_template
-
-deploy-check: build ## Deploy the built bundle for real, to a CloudFormation on this machine
-	@$(PYTHON) -m tools.deploy_check
+.PHONY: deploy-check
+deploy-check: .venv/dev.stamp build ## deploy the built bundle for real, to a CloudFormation on this machine
+	@$(PY) -m tools.deploy_check

@@ -42,9 +42,9 @@ class CheckoutRequest(BaseModel):
     cancel_path: str = "/"
 
 
-@app.get("/catalog", summary="What can be bought", operation_id="getCatalog")
+@app.get("/catalog", operation_id="getCatalog")
 def get_catalog() -> CatalogView:
-    """Return the packs."""
+    """Return what can be bought."""
     return checkout.offers()
 
 

@@ -163,6 +163,8 @@ class Webhooks:
             if not self.faults.early:
                 self._closed.wait(ANSWER_HEAD_START)
             for event in batch:
+                if self._closed.is_set():
+                    return
                 kind = event["type"]
                 delay = max(
                     (s for t, s in self.faults.delay.items() if fnmatchcase(kind, t)), default=0
@@ -180,8 +182,8 @@ class Webhooks:
             tried.set()
 
     def _run_delayed(self, event: Json, seconds: float) -> None:
-        self._closed.wait(seconds)
-        self._first_attempt(event)
+        if not self._closed.wait(seconds):
+            self._first_attempt(event)
 
     def _first_attempt(self, event: Json) -> None:
         """Try once (with the copies that are switched on); what fails is retried apart."""

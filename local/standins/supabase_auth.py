@@ -7,83 +7,41 @@ Password recovery, one-time passwords, MFA, SAML, phone and the admin API are no
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
-import threading
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode, urlsplit
 
 import jwt
-import psycopg
 from psycopg.types.json import Jsonb
 
 from local.standins import supabase_users as users
 from local.standins.server import Request, Response, StandIn, json_response
 from local.standins.supabase_database import AUTH, Connection, Database, Row, fetch
-from local.standins.supabase_errors import AuthError
+from local.standins.supabase_errors import AuthError, guard_auth
+from local.standins.supabase_oauth import OAuth, provider_token
 from local.standins.supabase_sessions import Sessions, end_sessions
 from local.standins.supabase_tokens import Tokens
 
 PREFIX = "/auth/v1"
 MIN_PASSWORD_CHARACTERS = 6
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-@dataclass(frozen=True)
-class GoogleUser:
-    """The person at the other end of every Google sign-in; Google may tell no e-mail."""
-
-    subject: str = "100000000000000000001"
-    name: str = "Grace Example"
-    email: str | None = "grace@example.com"
-
-    def claims(self) -> dict[str, Any]:
-        """Return what Google tells about the person."""
-        mail = {"email": self.email, "email_verified": True} if self.email else {}
-        return {
-            "iss": "https://accounts.google.com",
-            "sub": self.subject,
-            "name": self.name,
-            "full_name": self.name,
-            "avatar_url": "https://lh3.example.com/grace.png",
-            "phone_verified": False,
-            **mail,
-        }
-
-
-@dataclass(frozen=True)
-class _Code:
-    """A PKCE code that waits to be exchanged."""
-
-    user_id: str
-    challenge: str
-    method: str
 
 
 class Auth:
     """
     The endpoints under `/auth/v1`.
 
-    `autoconfirm` off asks for a confirmed e-mail before the first session; `site_url` is where a
-    sign-in returns to when it asks for an address that is not on the allow-list (this machine).
+    `autoconfirm` off asks for a confirmed e-mail before the first session.
     """
 
     def __init__(self, database: Database, tokens: Tokens, site_url: str) -> None:
         self.autoconfirm = True
-        self.google_user = GoogleUser()
-        self.site_url = site_url
         self.sessions = Sessions(database, tokens)
+        self.oauth = OAuth(database, self.sessions, site_url)
         self._database = database
         self._tokens = tokens
-        self._codes: dict[str, _Code] = {}
-        self._lock = threading.Lock()
 
     def add_routes(self, server: StandIn) -> None:
         """Add the endpoints to `server`."""
@@ -93,12 +51,12 @@ class Auth:
             ("GET", "/user", self._get_user),
             ("PUT", "/user", self._put_user),
             ("POST", "/logout", self._logout),
-            ("GET", "/authorize", self._authorize),
+            ("GET", "/authorize", self.oauth.authorize),
             ("GET", "/.well-known/jwks.json", self._jwks),
             ("GET", "/settings", self._settings),
             ("GET", "/health", self._health),
         ):
-            server.route(method, PREFIX + path, _guarded(handler))
+            server.route(method, PREFIX + path, guard_auth(handler))
 
     def sign_up(
         self,
@@ -131,7 +89,7 @@ class Auth:
             if not self.autoconfirm:
                 user = users.update(connection, user["id"], confirmation_sent_at=_now())
                 return users.as_json(connection, user)
-            user = _confirm(connection, user)
+            user = users.confirm(connection, user)
             return self.sessions.start(connection, user, "password", agent=agent, expired=expired)
 
     def _signup(self, request: Request) -> Response:
@@ -179,26 +137,14 @@ class Auth:
     def _exchange_code(
         self, request: Request, body: dict[str, Any], *, expired: bool
     ) -> dict[str, Any]:
-        auth_code, verifier = _text(body, "auth_code"), _text(body, "code_verifier")
-        if not auth_code or not verifier:
-            message = "invalid request: both auth code and code verifier should be non-empty"
-            raise AuthError(400, "validation_failed", message)
-        with self._lock:
-            code = self._codes.get(auth_code)
-            if code is None:
-                message = "invalid flow state, no valid flow state found"
-                raise AuthError(404, "flow_state_not_found", message)
-            if _challenge(verifier, code.method) != code.challenge:
-                message = "code challenge does not match previously saved code verifier"
-                raise AuthError(400, "bad_code_verifier", message)
-            del self._codes[auth_code]
+        user_id = self.oauth.redeem(_text(body, "auth_code"), _text(body, "code_verifier"))
         with self._database.transaction(AUTH) as connection:
-            user = users.by_id(connection, code.user_id)
+            user = users.by_id(connection, user_id)
             if user is None:
                 raise AuthError(404, "user_not_found", "User not found")
             agent = request.headers.get("user-agent", "")
             session = self.sessions.start(connection, user, "oauth", agent=agent, expired=expired)
-        return {**session, "provider_token": _provider_token()}
+        return {**session, "provider_token": provider_token()}
 
     def _get_user(self, request: Request) -> Response:
         with self._database.transaction(AUTH) as connection:
@@ -281,58 +227,6 @@ class Auth:
             raise AuthError(403, "session_not_found", message)
         return user, session_id
 
-    def _authorize(self, request: Request) -> Response:
-        """Skip the provider: return at once as the fixed Google user."""
-        provider = request.query.get("provider", "")
-        if provider != "google":
-            detail = "provider is not enabled" if provider else "Provider  could not be found"
-            raise AuthError(400, "validation_failed", f"Unsupported provider: {detail}")
-        challenge = request.query.get("code_challenge", "")
-        method = request.query.get("code_challenge_method", "").lower()
-        if bool(challenge) != bool(method) or method not in ("", "s256", "plain"):
-            message = "PKCE flow requires code_challenge_method and code_challenge"
-            raise AuthError(400, "validation_failed", message)
-        target = request.query.get("redirect_to", "")
-        if urlsplit(target).hostname not in _LOOPBACK:
-            target = self.site_url
-        if "oauth_denied" in request.faults:
-            return _back_with_error(target, "access_denied", "access_denied", "User said no")
-        try:
-            with self._database.transaction(AUTH) as connection:
-                user = self._google_sign_in(connection)
-                if not challenge:
-                    session = self.sessions.start(connection, user, "oauth")
-        except AuthError as error:
-            return _back_with_error(target, "server_error", error.code, error.message)
-        if not challenge:
-            del session["user"]
-            fragment = {**session, "provider_token": _provider_token(), "sb": ""}
-            return _redirect(f"{target}#{urlencode(sorted(fragment.items()))}")
-        code = str(uuid.uuid4())
-        with self._lock:
-            self._codes[code] = _Code(str(user["id"]), challenge, method)
-        return _redirect(_with_query(target, {"code": code}))
-
-    def _google_sign_in(self, connection: Connection) -> Row:
-        """Return the Google user's row: known, linked by the verified e-mail, or new."""
-        person = self.google_user
-        claims = person.claims()
-        user = users.by_identity(connection, "google", person.subject)
-        if user is None:
-            user = users.by_email(connection, person.email) if person.email else None
-            if user is None:
-                user = users.insert(
-                    connection,
-                    provider="google",
-                    email=person.email,
-                    password=None,
-                    metadata=claims,
-                )
-            user = users.add_identity(connection, user, "google", person.subject, claims)
-        if person.email and user["email_confirmed_at"] is None:
-            user = _confirm(connection, user)
-        return user
-
     def _jwks(self, request: Request) -> Response:
         keys = {"keys": []} if "empty_jwks" in request.faults else self._tokens.jwks
         return json_response(keys, headers={"cache-control": "public, max-age=600"})
@@ -358,19 +252,6 @@ class Auth:
                 "description": "GoTrue is a user registration and authentication API",
             }
         )
-
-
-def _guarded(handler: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    def guarded(request: Request) -> Response:
-        try:
-            return handler(request)
-        except AuthError as error:
-            return error.response(request)
-        except psycopg.Error:
-            message = "Unexpected failure, please check server logs for more information"
-            return AuthError(500, "unexpected_failure", message).response(request)
-
-    return guarded
 
 
 def _body(request: Request) -> dict[str, Any]:
@@ -413,40 +294,9 @@ def _check_password(password: str) -> None:
         raise AuthError(422, "weak_password", message, weak_password=weak)
 
 
-def _confirm(connection: Connection, user: Row) -> Row:
-    metadata = Jsonb({**user["raw_user_meta_data"], "email_verified": True})
-    return users.update(
-        connection, user["id"], email_confirmed_at=_now(), raw_user_meta_data=metadata
-    )
-
-
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
 def _bad_jwt(detail: str) -> AuthError:
     return AuthError(403, "bad_jwt", f"invalid JWT: {detail}")
-
-
-def _challenge(verifier: str, method: str) -> str:
-    if method == "plain":
-        return verifier
-    digest = hashlib.sha256(verifier.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
-def _provider_token() -> str:
-    return f"google-{uuid.uuid4()}"
-
-
-def _redirect(location: str) -> Response:
-    return Response(302, headers={"location": location})
-
-
-def _with_query(target: str, query: dict[str, str]) -> str:
-    return f"{target}{'&' if urlsplit(target).query else '?'}{urlencode(query)}"
-
-
-def _back_with_error(target: str, error: str, code: str, description: str) -> Response:
-    told = {"error": error, "error_code": code, "error_description": description}
-    return _redirect(f"{_with_query(target, told)}#{urlencode(told)}")

@@ -17,7 +17,7 @@ from psycopg.errors import (
     UniqueViolation,
 )
 
-from local.standins.server import Request, Response, json_response
+from local.standins.server import Handler, Request, Response, json_response
 
 API_VERSION = "2024-01-01"
 _VERSION_HEADER = "x-supabase-api-version"
@@ -151,3 +151,32 @@ class StorageError(Exception):
             return cls(429, "too_many_connections", message, "SlowDown", http_status=429)
         message = "Internal Server Error"
         return cls(500, "Internal", message, "InternalError", http_status=500)
+
+
+def guard_auth(handler: Handler) -> Handler:
+    """Answer in Auth's shape what `handler` raises."""
+
+    def guarded(request: Request) -> Response:
+        try:
+            return handler(request)
+        except AuthError as error:
+            return error.response(request)
+        except psycopg.Error:
+            message = "Unexpected failure, please check server logs for more information"
+            return AuthError(500, "unexpected_failure", message).response(request)
+
+    return guarded
+
+
+def guard_storage(handler: Handler) -> Handler:
+    """Answer in Storage's shape what `handler` raises."""
+
+    def guarded(request: Request) -> Response:
+        try:
+            return handler(request)
+        except StorageError as error:
+            return error.response()
+        except psycopg.Error as error:
+            return StorageError.from_database(error).response()
+
+    return guarded

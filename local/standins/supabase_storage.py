@@ -7,26 +7,28 @@ it was signed. Signed URLs have a key of their own.
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jwt
-import psycopg
 
 from local.standins import supabase_objects as objects
 from local.standins.server import Request, Response, StandIn, json_response
 from local.standins.supabase_database import STORAGE, Database
 from local.standins.supabase_downloads import file_response
-from local.standins.supabase_errors import StorageError
+from local.standins.supabase_errors import StorageError, guard_storage
 from local.standins.supabase_listing import list_all, list_level
 from local.standins.supabase_objects import Blobs, Mode
+from local.standins.supabase_storage_bodies import (
+    expires_in,
+    names_in,
+    read_body,
+    source_and_target,
+)
 from local.standins.supabase_tokens import Tokens
 from local.standins.supabase_uploads import Upload, checked_key, parse_size, read_upload
+from local.standins.supabase_url_tokens import UrlTokens
 
 PREFIX = "/storage/v1"
 PROJECT_LIMIT_BYTES = 50 * 1024 * 1024
@@ -43,7 +45,7 @@ class Storage:
         self._database = database
         self._tokens = tokens
         self._blobs = Blobs(files)
-        self._url_secret = secrets.token_bytes(32)
+        self._urls = UrlTokens()
 
     def add_routes(self, server: StandIn) -> None:
         """Add the endpoints to `server`; the specific ones first."""
@@ -69,11 +71,11 @@ class Storage:
             ("PUT", "/object/{bucket}/{name+}", self._replace),
             ("DELETE", "/object/{bucket}", self._remove),
         ):
-            server.route(methods, PREFIX + path, _guarded(handler))
+            server.route(methods, PREFIX + path, guard_storage(handler))
 
     # buckets --------------------------------------------------------------------------------------
     def _create_bucket(self, request: Request) -> Response:
-        body = _body(request)
+        body = read_body(request)
         bucket_id = body.get("id") or body.get("name")
         if not isinstance(bucket_id, str) or not bucket_id:
             raise StorageError.invalid("body must have required property 'name'")
@@ -139,13 +141,13 @@ class Storage:
                 mode="upsert" if upsert else "create",
             )
         owner = {"owner": claims["sub"]} if claims.get("sub") else {}
-        token = self._url_token(key, "upload", UPLOAD_URL_SECONDS, upsert=upsert, **owner)
+        token = self._urls.sign(key, "upload", UPLOAD_URL_SECONDS, upsert=upsert, **owner)
         url = f"/object/upload/sign/{key}?token={token}"
         return json_response({"url": url, "token": token})
 
     def _upload_signed(self, request: Request) -> Response:
         key = self._key(request)
-        token = self._url_claims(request, key, "upload")
+        token = self._urls.verify(request, key, "upload")
         upload = self._checked_upload(request)
         mode: Mode = "upsert" if token["upsert"] else "create"
         self._write(request, upload, None, token.get("owner"), mode)
@@ -199,21 +201,21 @@ class Storage:
 
     def _download_signed(self, request: Request) -> Response:
         key = f"{request.params['bucket']}/{request.params['name']}"
-        token = self._url_claims(request, key, "download")
+        token = self._urls.verify(request, key, "download")
         row = self._find_as_owner(request)
         data = self._blobs.read(row["version"])
         return file_response(request, row["metadata"], data, expires=token["exp"])
 
     def _sign(self, request: Request) -> Response:
         claims = self._claims(request)
-        seconds = _expires_in(_body(request))
+        seconds = expires_in(read_body(request))
         row = self._find_as(claims, request)
         return json_response({"signedURL": self._signed_url(row, seconds)})
 
     def _sign_many(self, request: Request) -> Response:
         claims = self._claims(request)
-        body = _body(request)
-        seconds, paths = _expires_in(body), _names(body, "paths")
+        body = read_body(request)
+        seconds, paths = expires_in(body), names_in(body, "paths")
         with self._database.transaction_as(claims) as connection:
             rows = connection.execute(
                 "select * from storage.objects where bucket_id = %s and name = any(%s)",
@@ -240,17 +242,17 @@ class Storage:
 
     # listing and changing -------------------------------------------------------------------------
     def _list(self, request: Request) -> Response:
-        body = _body(request)
+        body = read_body(request)
         with self._database.transaction_as(self._claims(request)) as connection:
             return json_response(list_level(connection, request.params["bucket"], body))
 
     def _list_v2(self, request: Request) -> Response:
-        body = _body(request)
+        body = read_body(request)
         with self._database.transaction_as(self._claims(request)) as connection:
             return json_response(list_all(connection, request.params["bucket"], body))
 
     def _remove(self, request: Request) -> Response:
-        names = _names(_body(request), "prefixes")
+        names = names_in(read_body(request), "prefixes")
         with self._database.transaction_as(self._claims(request)) as connection:
             rows = connection.execute(
                 "delete from storage.objects where bucket_id = %s and name = any(%s) returning *",
@@ -262,7 +264,7 @@ class Storage:
 
     def _move(self, request: Request) -> Response:
         claims = self._claims(request)
-        source, target = _source_and_target(_body(request))
+        source, target = source_and_target(read_body(request))
         self._bucket(target[0])
         with self._database.transaction_as(claims) as connection:
             objects.find(connection, *source)
@@ -277,7 +279,7 @@ class Storage:
 
     def _copy(self, request: Request) -> Response:
         claims = self._claims(request)
-        source, target = _source_and_target(_body(request))
+        source, target = source_and_target(read_body(request))
         self._bucket(target[0])
         with self._database.transaction_as(claims) as connection:
             row = objects.find(connection, *source)
@@ -336,80 +338,4 @@ class Storage:
 
     def _signed_url(self, row: dict[str, Any], seconds: int) -> str:
         key = f"{row['bucket_id']}/{row['name']}"
-        return f"/object/sign/{key}?token={self._url_token(key, 'download', seconds)}"
-
-    def _url_token(self, key: str, scope: str, seconds: int, **more: Any) -> str:
-        now = int(time.time())
-        claims = {"url": key, **more, "scope": scope, "iat": now, "exp": now + seconds}
-        return jwt.encode(claims, self._url_secret, "HS256", headers={"typ": None})
-
-    def _url_claims(self, request: Request, key: str, scope: str) -> Claims:
-        """Return the claims of a signed URL made for exactly this; raises `StorageError`."""
-        token = request.query.get("token")
-        if not token:
-            raise StorageError.invalid("querystring must have required property 'token'")
-        try:
-            claims: Claims = jwt.decode(token, self._url_secret, algorithms=["HS256"])
-        except jwt.ExpiredSignatureError as error:
-            raise StorageError.invalid_jwt('"exp" claim timestamp check failed') from error
-        except jwt.InvalidSignatureError as error:
-            raise StorageError.invalid_jwt("signature verification failed") from error
-        except jwt.PyJWTError as error:
-            raise StorageError.invalid_jwt("Invalid Compact JWS") from error
-        if claims.get("scope") != scope:
-            raise StorageError.invalid_signature(f"Token is not scoped for {scope}")
-        if claims["url"] != key:
-            raise StorageError.invalid_signature()
-        return claims
-
-
-def _guarded(handler: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    def guarded(request: Request) -> Response:
-        try:
-            return handler(request)
-        except StorageError as error:
-            return error.response()
-        except psycopg.Error as error:
-            return StorageError.from_database(error).response()
-
-    return guarded
-
-
-def _body(request: Request) -> dict[str, Any]:
-    body = None
-    with contextlib.suppress(ValueError):
-        body = request.json()
-    if not isinstance(body, dict):
-        raise StorageError.invalid("body must be object")
-    return body
-
-
-def _expires_in(body: dict[str, Any]) -> int:
-    """Return `expiresIn`, which Python sends as a string and JavaScript as a number."""
-    if "expiresIn" not in body:
-        raise StorageError.invalid("body must have required property 'expiresIn'")
-    try:
-        seconds = int(str(body["expiresIn"]))
-    except ValueError as error:
-        raise StorageError.invalid("body/expiresIn must be integer") from error
-    if seconds < 1:
-        raise StorageError.invalid("body/expiresIn must be >= 1")
-    return seconds
-
-
-def _names(body: dict[str, Any], member: str) -> list[str]:
-    names = body.get(member)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise StorageError.invalid(f"body/{member} must be array")
-    if not names:
-        raise StorageError.invalid(f"body/{member} must NOT have fewer than 1 items")
-    return names
-
-
-def _source_and_target(body: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, str]]:
-    for member in ("bucketId", "sourceKey", "destinationKey"):
-        if not isinstance(body.get(member), str):
-            raise StorageError.invalid(f"body must have required property '{member}'")
-    bucket = body["bucketId"]
-    target = body.get("destinationBucket") or bucket
-    return (bucket, body["sourceKey"]), (target, checked_key(body["destinationKey"]))
+        return f"/object/sign/{key}?token={self._urls.sign(key, 'download', seconds)}"

@@ -133,6 +133,13 @@ def update(connection: Connection, user_id: uuid.UUID, **columns: Any) -> Row:
     return connection.execute(statement, [*columns.values(), user_id]).fetchone() or {}
 
 
+def confirm(connection: Connection, user: Row) -> Row:
+    """Mark the user's e-mail as confirmed and return the row."""
+    metadata = Jsonb({**user["raw_user_meta_data"], "email_verified": True})
+    now = datetime.now(UTC)
+    return update(connection, user["id"], email_confirmed_at=now, raw_user_meta_data=metadata)
+
+
 def as_json(connection: Connection, user: Row) -> dict[str, Any]:
     """Return the user object of the API; members that are null are left out as Auth does."""
     identities = connection.execute(

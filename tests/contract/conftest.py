@@ -78,11 +78,11 @@ def supabase(_supabase: Supabase) -> Iterator[Supabase]:
     """Return the stand-in, with no fault switched on and an empty request log."""
     auth = _supabase.auth
     _supabase.requests.clear()
-    before = auth.sessions.reuse_seconds, auth.google_user
+    before = auth.sessions.reuse_seconds, auth.oauth.google_user
     yield _supabase
     _supabase.faults.clear()
     auth.autoconfirm = True
-    auth.sessions.reuse_seconds, auth.google_user = before
+    auth.sessions.reuse_seconds, auth.oauth.google_user = before
     _supabase.tokens.algorithm = "ES256"
 
 

@@ -364,15 +364,19 @@ def test_draining_gives_up(standin: Stripe, session: str, receiver: Receiver) ->
     standin.drain()
 
 
-def test_stopping_gives_up_retries(receiver: Receiver) -> None:
-    """A stopped stand-in sends nothing more."""
-    receiver.answers = [500] * 9
+def test_stopping_gives_up_what_is_not_sent(receiver: Receiver) -> None:
+    """A stopped stand-in neither retries nor sends what is delayed, and does not linger."""
+    receiver.answers = [500]
     with Stripe(API_KEY, f"{receiver.url}/webhook", SECRET) as standin:
         standin.webhooks.backoff = (60.0,)
-        standin.webhooks.send([standin.build_event("a.b", {})]).wait(5)
+        standin.webhook_faults.delay = {"late.*": 60.0}
+        events = [standin.build_event(kind, {}) for kind in ("refused.once", "late.event")]
+        standin.webhooks.send(events).wait(5)
+    standin.drain(1)
+    standin.webhooks.send(events)
     standin.drain(1)
 
-    assert len(receiver.events) == 1
+    assert receiver.types == ["refused.once"]
 
 
 def _control(

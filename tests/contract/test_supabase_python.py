@@ -16,7 +16,7 @@ from supabase import Client
 from supabase_auth.errors import AuthApiError, AuthWeakPasswordError
 
 from local.standins.supabase import Supabase
-from local.standins.supabase_auth import GoogleUser
+from local.standins.supabase_oauth import GoogleUser
 
 from .conftest import PASSWORD, Person
 
@@ -409,7 +409,7 @@ def test_google_user_may_have_no_email(
     supabase: Supabase, new_client: Callable[..., Client]
 ) -> None:
     """A Google user without an e-mail signs in, and again as the same user."""
-    supabase.auth.google_user = GoogleUser(subject="200", name="Nobody", email=None)
+    supabase.auth.oauth.google_user = GoogleUser(subject="200", name="Nobody", email=None)
     users = [_google_session(new_client()).user for _ in range(2)]
     assert users[0].id == users[1].id
     assert not users[0].email
@@ -419,7 +419,7 @@ def test_google_joins_the_account_with_its_email(
     supabase: Supabase, new_client: Callable[..., Client], alice: Person
 ) -> None:
     """A verified Google e-mail signs in to the account that has it, which keeps its password."""
-    supabase.auth.google_user = GoogleUser(subject="201", name="Alice", email=alice.email)
+    supabase.auth.oauth.google_user = GoogleUser(subject="201", name="Alice", email=alice.email)
     user = _google_session(new_client()).user
     assert user.id == alice.id
     assert user.app_metadata == {"provider": "email", "providers": ["email", "google"]}

@@ -1,5 +1,8 @@
 """A tiny application for the tests of the local cloud: one handler that can do everything wrong."""
 
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 HANDLER = """
@@ -178,3 +181,19 @@ def write_app(root: Path) -> Path:
     (root / "layers/shared/shared_code.py").write_text("VALUE = 1\n")
     (root / "template.yaml").write_text(TEMPLATE)
     return root / "template.yaml"
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until `condition` holds; fail the test when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process runs; a zombie does not."""
+    state = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], check=False, capture_output=True, text=True
+    )
+    return bool(state.stdout.strip()) and not state.stdout.startswith("Z")

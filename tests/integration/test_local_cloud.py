@@ -3,24 +3,24 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+
 from local.cloud import Cloud
 from local.invoke import main as invoke_main
 from local.template import TemplateError
 from local.watch import Watcher
-
-from tests.integration.local_app import write_app
+from tests.integration.local_app import is_alive, wait_until, write_app
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def template_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the tiny application."""
     return write_app(tmp_path_factory.mktemp("cloud"))
 
 
@@ -36,13 +36,6 @@ def cloud(template_path: Path) -> Iterator[Cloud]:
     )
     with settings as cloud:
         yield cloud
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def send(cloud: Cloud, *actions: str, note: str = "") -> None:
@@ -223,11 +216,3 @@ def descendants(pid: int) -> set[int]:
     while frontier := {child for child, parent in parents if parent in frontier} - found:
         found |= frontier
     return found
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process runs; a zombie does not."""
-    state = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)], check=False, capture_output=True, text=True
-    )
-    return bool(state.stdout.strip()) and not state.stdout.startswith("Z")

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+
 from local.environment import Sandbox
 from local.gateway import MAX_BODY, Gateway
 from local.interpreter import source_interpreter
 from local.reaper import Reaper
 from local.runtime import Function
 from local.template import HttpApiSpec, read_template
-
 from tests.integration.local_app import write_app
 
 

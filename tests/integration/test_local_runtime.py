@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from local.environment import Sandbox
 from local.interpreter import Client, artifact_interpreter, link_runtime, source_interpreter
 from local.reaper import Reaper
 from local.runtime import Function, FunctionClosedError, PayloadTooLargeError, ThrottledError
 from local.template import FunctionSpec, read_template
-
-from tests.integration.local_app import write_app
+from tests.integration.local_app import is_alive, wait_until, write_app
 
 CLIENTS: list[Client] = ["bootstrap"]
 if sys.platform == "linux":
@@ -27,6 +27,7 @@ MakeFunction = Callable[..., Function]
 
 @pytest.fixture
 def spec(tmp_path: Path) -> FunctionSpec:
+    """Write the tiny application and return one function of it."""
     return read_template(write_app(tmp_path / "app")).functions["PlainFunction"]
 
 
@@ -52,23 +53,6 @@ def make_function(tmp_path: Path, spec: FunctionSpec) -> Iterator[MakeFunction]:
     for function in made:
         function.close()
     reaper.close()
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process runs; a zombie does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -37,7 +37,7 @@ OWN = {
     "RecoverySweepFunction": "BABYSEA_API_KEY_FROM BABYSEA_BASE_URL SETTLE_QUEUE_URL"
     " SWEEP_AFTER_SECONDS",
 }
-SETTINGS = {
+SETTINGS: dict[str, type[config.Settings]] = {
     "CreateCheckoutFunction": config.CreateCheckoutSettings,
     "StripeWebhookFunction": config.StripeWebhookSettings,
     "CreateGenerationFunction": config.CreateGenerationSettings,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from cfnlint.api import lint_file
-from cfnlint.config import ManualArgs
+from cfnlint.api import lint_file  # type: ignore[import-untyped]
+from cfnlint.config import ManualArgs  # type: ignore[import-untyped]
 
 from tools.programs import ROOT
 from tools.transform import read_template

@@ -40,7 +40,7 @@ def public_jwk(key: Any, kid: Any, algorithm: Any = "ES256") -> Any:
 class JwksServer:
     """A project's JWKS endpoint. `keys` is what it serves, `body` overrides it, `status` too."""
 
-    def __init__(self) -> Any:
+    def __init__(self) -> None:
         self.keys = [public_jwk(KEY, "k1")]
         self.body: bytes | None = None
         self.status = 200
@@ -65,7 +65,8 @@ class JwksServer:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
-    def close(self) -> Any:
+    def close(self) -> None:
+        """Stop serving and free the port."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -83,7 +84,7 @@ def _verifier(jwks: Any) -> Any:
     return TokenVerifier(jwks.url, "ES256", cooldown_seconds=0)
 
 
-def claims(url: Any, **changes) -> Any:
+def claims(url: Any, **changes: Any) -> Any:
     """Return the claims of a signed-in user's token; None removes one."""
     now = int(time.time())
     every = {
@@ -100,12 +101,12 @@ def claims(url: Any, **changes) -> Any:
     return {name: value for name, value in every.items() if value is not None}
 
 
-def sign(payload: Any, key: Any = KEY, algorithm: Any = "ES256", **headers) -> Any:
+def sign(payload: Any, key: Any = KEY, algorithm: Any = "ES256", **headers: Any) -> Any:
     """Sign a payload, by default with the project's key."""
     return jwt.encode(payload, key, algorithm, headers={"kid": "k1", **headers})
 
 
-def by_hand(header: str | None, payload: Any, signature: Any = b"") -> Any:
+def by_hand(header: Any, payload: Any, signature: Any = b"") -> Any:
     """Put a token together that no library would make."""
 
     def part(data: Any) -> Any:
@@ -115,7 +116,7 @@ def by_hand(header: str | None, payload: Any, signature: Any = b"") -> Any:
     return f"{part(header)}.{part(payload)}.{part(signature)}"
 
 
-def hs256_by_hand(payload: Any, key: Any, **header) -> Any:
+def hs256_by_hand(payload: Any, key: Any, **header: Any) -> Any:
     """Sign with HMAC and a key PyJWT refuses to use for it: the classic confusion attack."""
     unsigned = by_hand({"alg": "HS256", "typ": "JWT", "kid": "k1", **header}, payload)[:-1]
     return (

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from local.event_sources import batch_event, failed_ids
 from local.invoke import read_env_file, with_local_environment
 from local.schedule import ScheduleError, rate_seconds, schedule_event

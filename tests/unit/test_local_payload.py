@@ -3,6 +3,7 @@ import json
 from typing import Any
 
 import pytest
+
 from local.payload import (
     HttpRequest,
     build_event,
@@ -18,6 +19,7 @@ from local.template import Cors
 def event_of(
     target: str = "/", body: bytes = b"", headers: list[tuple[str, str]] | None = None
 ) -> dict[str, Any]:
+    """Return the event of a POST request."""
     return build_event(HttpRequest("POST", target, headers or [], body), "POST /", {}, "HttpApi")
 
 
@@ -113,6 +115,7 @@ def test_query_parameters() -> None:
 
 
 def response_of(answer: Any) -> tuple[int, dict[str, str], bytes]:
+    """Return the response to a function's answer as status, headers and body."""
     response = read_response(json.dumps(answer).encode())
     return response.status, dict(response.headers), response.body
 

@@ -89,8 +89,9 @@ class RedactingFormatter(LambdaPowertoolsFormatter):
 @cache
 def logger() -> Logger:
     """Return the process's logger."""
-    # httpx writes every URL at INFO, signed ones included.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # httpx writes every URL at INFO, signed ones included; the others only repeat what we know.
+    for library in ("httpx", "stripe", "botocore", "urllib3"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     return Logger(
         service=os.environ.get("POWERTOOLS_SERVICE_NAME", "holdfast"),
         logger_formatter=RedactingFormatter(),
