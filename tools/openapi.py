@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,6 @@ def document() -> dict[str, Any]:
 
 def _complete(operation: dict[str, Any], *, is_public: bool) -> None:
     """Replace Powertools' own error answers by ours."""
-    operation["summary"] = operation.pop("description")
     if not is_public:
         operation["security"] = [{"user": []}]
     answers = {code: answer for code, answer in operation["responses"].items() if code < "400"}
@@ -119,6 +119,10 @@ def _schema_of(name: str) -> dict[str, Any]:
     sys.modules[spec.name] = module  # pydantic looks a route's annotations up there
     spec.loader.exec_module(module)
     schema: dict[str, Any] = json.loads(module.app.get_openapi_json_schema())
+    for methods in schema["paths"].values():
+        for operation in methods.values():
+            function = re.sub("([A-Z])", r"_\1", operation["operationId"]).lower()
+            operation["summary"] = getattr(module, function).__doc__
     return schema
 
 

@@ -22,7 +22,7 @@ from holdfast.storage import StorageSigner
 from holdfast.usecases.create_generation import GenerationCreator
 from holdfast.usecases.create_upload import UploadCreator, UploadRequest
 from holdfast.usecases.dispatch import Dispatcher
-from holdfast.usecases.list_models import list_models
+from holdfast.usecases.list_models import offered_models
 from holdfast.views import AcceptedView, EstimateView, ModelsView, UploadView
 
 settings = config.load(config.CreateGenerationSettings)
@@ -48,9 +48,9 @@ app = http.create_app()
 
 
 @app.get("/models", operation_id="listModels")
-def get_models() -> ModelsView:
+def list_models() -> ModelsView:
     """Return the models that can be used, with their fields and prices."""
-    return list_models(provider)
+    return offered_models(provider)
 
 
 @app.post("/estimates", operation_id="createEstimate")

@@ -9,7 +9,7 @@ from holdfast.views import ModelsView, ModelView
 from holdfast.vocabulary import MediaKind
 
 
-def list_models(provider: BabySeaClient) -> ModelsView:
+def offered_models(provider: BabySeaClient) -> ModelsView:
     """Return the models that have a price."""
     return ModelsView(models=[_view(model) for model in provider.models() if is_sellable(model)])
 
