@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
 import time
 
 from rich.console import Console
-from rich.table import Table
 
 from local.client import UserClient
 from local.stack import Stack
@@ -17,6 +17,21 @@ from local.watch import Watcher
 EMAIL = "dev@example.com"
 PASSWORD = "correct horse battery staple"
 SWEEP_SECONDS = 10
+
+_ON_EVERY_LINE = {
+    "level",
+    "location",
+    "message",
+    "timestamp",
+    "service",
+    "cold_start",
+    "function_name",
+    "function_memory_size",
+    "function_arn",
+    "function_request_id",
+    "request_id",
+    "xray_trace_id",
+}
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -52,7 +67,7 @@ def _introduce(stack: Stack) -> None:
     with UserClient(stack.url, stack.supabase.url, stack.supabase.publishable_key) as user:
         token = user.sign_up(EMAIL, PASSWORD)
         user.buy("starter")
-    table = Table(show_header=False, box=None, pad_edge=False)
+    print()
     for name, value in {
         "API": stack.url,
         "Supabase": stack.supabase.url,
@@ -62,8 +77,7 @@ def _introduce(stack: Stack) -> None:
         "database": stack.admin_database_url,
         "user": f"{EMAIL} / {PASSWORD}",
     }.items():
-        table.add_row(f"[bold]{name}[/bold]", value)
-    console.print(table)
+        print(f"{name:<16} {value}")
     console.print("\nThe user has the Starter pack. Their token, for an hour:\n")
     print(f"export TOKEN={token}")
     print(f'curl -H "Authorization: Bearer $TOKEN" {stack.url}/account')
@@ -71,9 +85,20 @@ def _introduce(stack: Stack) -> None:
 
 
 def _show_log(function: str, text: str) -> None:
+    """Show what a function has to say as one readable line each, without what every line repeats."""
     for line in text.splitlines():
-        if line.startswith("{") and '"_aws"' not in line and "botocore" not in line:
-            console.print(f"[dim]{function}[/dim] {line}", markup=True, style=None)
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if not isinstance(entry, dict) or "message" not in entry or "service" not in entry:
+            continue
+        details = " ".join(
+            f"{key}={value}" for key, value in entry.items() if key not in _ON_EVERY_LINE
+        )
+        print(
+            f"{function.removesuffix('Function')}  {entry['level']}  {entry['message']}  {details}"
+        )
 
 
 if __name__ == "__main__":

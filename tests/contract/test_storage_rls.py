@@ -40,14 +40,14 @@ def stranger(request: pytest.FixtureRequest, new_storage: Clients, bucket: str, 
 
 
 def test_owner_reads_own_objects(
-    new_storage: Clients, alice: Person, bucket: str, theirs: str
+    http: httpx.Client, new_storage: Clients, alice: Person, bucket: str, theirs: str
 ) -> None:
     """The owner downloads, lists and signs what lies in the own folder."""
     own: Any = new_storage(alice).from_(bucket)
     assert own.download(theirs) == b"picture"
     assert own.exists(theirs)
     assert [entry["name"] for entry in own.list(theirs.rpartition("/")[0])] == ["0.png"]
-    assert httpx.get(own.create_signed_url(theirs, 60)["signedURL"]).content == b"picture"
+    assert http.get(own.create_signed_url(theirs, 60)["signedURL"]).content == b"picture"
 
 
 def test_stranger_cannot_tell_that_the_object_exists(stranger: Any, theirs: str) -> None:

@@ -84,11 +84,11 @@ def test_sign_up_makes_rows_and_a_session(
     ],
 )
 def test_sign_up_refuses_malformed_accounts(
-    supabase: Supabase, body: bytes, status: int, code: str
+    http: httpx.Client, supabase: Supabase, body: bytes, status: int, code: str
 ) -> None:
     """A sign-up without a proper e-mail or password is refused with the code Supabase uses."""
     headers = {"apikey": supabase.publishable_key, "x-supabase-api-version": "2024-01-01"}
-    answer = httpx.post(f"{supabase.url}/auth/v1/signup", content=body, headers=headers)
+    answer = http.post(f"{supabase.url}/auth/v1/signup", content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["x-sb-error-code"] == code
     assert answer.headers["x-supabase-api-version"] == "2024-01-01"
@@ -360,13 +360,13 @@ def test_bad_tokens_are_refused(
         assert (refusal.value.status, refusal.value.code) == (403, "bad_jwt")
 
 
-def test_google_by_pkce(new_client: Callable[..., Client]) -> None:
+def test_google_by_pkce(http: httpx.Client, new_client: Callable[..., Client]) -> None:
     """Signing in with Google returns with a code that works once, and only with its verifier."""
     client = new_client()
     url = client.auth.sign_in_with_oauth(
         {"provider": "google", "options": {"redirect_to": RETURN_TO}}
     ).url
-    target = httpx.get(url).headers["location"]
+    target = http.get(url).headers["location"]
     assert target.startswith(f"{RETURN_TO}&code=")
     code = parse_qs(urlsplit(target).query)["code"][0]
 
@@ -390,13 +390,13 @@ def test_google_by_pkce(new_client: Callable[..., Client]) -> None:
     assert (refusal.value.status, refusal.value.code) == (404, "flow_state_not_found")
 
 
-def test_google_by_the_implicit_flow(new_client: Callable[..., Client]) -> None:
+def test_google_by_the_implicit_flow(http: httpx.Client, new_client: Callable[..., Client]) -> None:
     """The implicit flow returns the whole session in the fragment."""
     client = new_client(flow="implicit")
     url = client.auth.sign_in_with_oauth(
         {"provider": "google", "options": {"redirect_to": RETURN_TO}}
     ).url
-    target = urlsplit(httpx.get(url).headers["location"])
+    target = urlsplit(http.get(url).headers["location"])
     fragment = {name: values[0] for name, values in parse_qs(target.fragment).items()}
     assert fragment["token_type"] == "bearer"
     assert fragment["expires_in"] == "3600"
@@ -410,7 +410,7 @@ def test_google_user_may_have_no_email(
 ) -> None:
     """A Google user without an e-mail signs in, and again as the same user."""
     supabase.auth.oauth.google_user = GoogleUser(subject="200", name="Nobody", email=None)
-    users = [_google_session(new_client()).user for _ in range(2)]
+    users = [_google_session(http, new_client()).user for _ in range(2)]
     assert users[0].id == users[1].id
     assert not users[0].email
 
@@ -420,7 +420,7 @@ def test_google_joins_the_account_with_its_email(
 ) -> None:
     """A verified Google e-mail signs in to the account that has it, which keeps its password."""
     supabase.auth.oauth.google_user = GoogleUser(subject="201", name="Alice", email=alice.email)
-    user = _google_session(new_client()).user
+    user = _google_session(http, new_client()).user
     assert user.id == alice.id
     assert user.app_metadata == {"provider": "email", "providers": ["email", "google"]}
     _signed_in(new_client(), alice)
@@ -430,7 +430,7 @@ def test_oauth_refusals_return_to_the_product(supabase: Supabase) -> None:
     """A Google user who says no comes back with the error in query and fragment."""
     supabase.faults.add("oauth_denied", times=1)
     query = {"provider": "google", "redirect_to": "http://localhost:3000/"}
-    target = urlsplit(_authorize(supabase, query).headers["location"])
+    target = urlsplit(_authorize(http, supabase, query).headers["location"])
     assert parse_qs(target.query)["error"] == ["access_denied"]
     assert parse_qs(target.fragment) == parse_qs(target.query)
 
@@ -438,13 +438,13 @@ def test_oauth_refusals_return_to_the_product(supabase: Supabase) -> None:
 def test_oauth_never_returns_to_a_stranger(supabase: Supabase) -> None:
     """An address off the allow-list is replaced by the site's own."""
     query = {"provider": "google", "redirect_to": "https://evil.example.com/"}
-    location = _authorize(supabase, query).headers["location"]
+    location = _authorize(http, supabase, query).headers["location"]
     assert location.startswith(f"{supabase.url}/#access_token=")
 
 
 def test_unknown_oauth_provider_is_refused(supabase: Supabase) -> None:
     """A provider that is not switched on is refused, in the old error shape without a version."""
-    answer = _authorize(supabase, {"provider": "facebook"})
+    answer = _authorize(http, supabase, {"provider": "facebook"})
     assert answer.status_code == 400
     assert answer.json() == {
         "code": 400,
@@ -463,12 +463,12 @@ def test_expired_token_fault(
         client.auth.get_user()
 
 
-def test_empty_jwks_fault(supabase: Supabase) -> None:
+def test_empty_jwks_fault(http: httpx.Client, supabase: Supabase) -> None:
     """The fault `empty_jwks` looks like a legacy project: no keys are published."""
     supabase.faults.add("empty_jwks", times=1)
     url = f"{supabase.url}/auth/v1/.well-known/jwks.json"
-    assert httpx.get(url).json() == {"keys": []}
-    answer = httpx.get(url)
+    assert http.get(url).json() == {"keys": []}
+    answer = http.get(url)
     assert answer.headers["cache-control"] == "public, max-age=600"
     assert answer.json() == supabase.jwks
     assert "d" not in supabase.jwks["keys"][0]
@@ -508,17 +508,17 @@ def _signed_in(client: Client, person: Person) -> Client:
     return client
 
 
-def _google_session(client: Client) -> Any:
+def _google_session(http: httpx.Client, client: Client) -> Any:
     url = client.auth.sign_in_with_oauth(
         {"provider": "google", "options": {"redirect_to": RETURN_TO}}
     ).url
-    code = parse_qs(urlsplit(httpx.get(url).headers["location"]).query)["code"][0]
+    code = parse_qs(urlsplit(http.get(url).headers["location"]).query)["code"][0]
     parameters: Any = {"auth_code": code, "redirect_to": RETURN_TO}
     return client.auth.exchange_code_for_session(parameters).session
 
 
-def _authorize(supabase: Supabase, query: dict[str, str]) -> httpx.Response:
-    return httpx.get(f"{supabase.url}/auth/v1/authorize", params=query)
+def _authorize(http: httpx.Client, supabase: Supabase, query: dict[str, str]) -> httpx.Response:
+    return http.get(f"{supabase.url}/auth/v1/authorize", params=query)
 
 
 def _unverified(token: str) -> dict[str, Any]:

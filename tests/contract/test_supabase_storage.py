@@ -154,7 +154,7 @@ def test_upload_to_a_missing_bucket(new_storage: Clients, alice: Person) -> None
 
 
 def test_raw_upload_keeps_its_headers(
-    supabase: Supabase, alice: Person, mine: Any, path: str
+    http: httpx.Client, supabase: Supabase, alice: Person, mine: Any, path: str
 ) -> None:
     """A raw body, as supabase-js sends in Node, takes type, caching and metadata from headers."""
     headers = {
@@ -164,7 +164,7 @@ def test_raw_upload_keeps_its_headers(
     }
     body = b"\r\n--binary\r\n" + bytes(range(256))
     url = f"{supabase.url}/storage/v1/object/mixes/{path}"
-    answer = httpx.post(url, content=body, headers=headers)
+    answer = http.post(url, content=body, headers=headers)
     assert answer.json()["Key"] == f"mixes/{path}"
     assert mine.download(path) == body
     info = mine.info(path)
@@ -174,57 +174,57 @@ def test_raw_upload_keeps_its_headers(
 
 # reading ------------------------------------------------------------------------------------------
 def test_download_has_the_headers_of_the_real_one(
-    supabase: Supabase, mine: Any, alice: Person, path: str
+    http: httpx.Client, supabase: Supabase, mine: Any, alice: Person, path: str
 ) -> None:
     """A download carries the object's own caching, its ETag, and answers ranges and conditions."""
     mine.upload(path, b"0123456789", TEXT)
     url = f"{supabase.url}/storage/v1/object/mixes/{path}"
     headers = _headers(supabase, alice.token)
-    answer = httpx.get(url, headers=headers)
+    answer = http.get(url, headers=headers)
     assert answer.content == b"0123456789"
     assert answer.headers["cache-control"] == "max-age=3600"
     assert "expires" not in answer.headers
     assert answer.headers["x-robots-tag"] == "none"
     ranges = {"bytes=2-4": b"234", "bytes=7-": b"789", "bytes=-2": b"89", "bytes=8-99": b"89"}
     for wanted, part in ranges.items():
-        partial = httpx.get(url, headers={**headers, "range": wanted})
+        partial = http.get(url, headers={**headers, "range": wanted})
         assert (partial.status_code, partial.content) == (206, part)
-    outside = httpx.get(url, headers={**headers, "range": "bytes=10-"})
+    outside = http.get(url, headers={**headers, "range": "bytes=10-"})
     assert (outside.status_code, outside.json()["statusCode"]) == (400, "416")
     conditions = {
         "if-none-match": answer.headers["etag"],
         "if-modified-since": answer.headers["last-modified"],
     }
     for name, value in conditions.items():
-        assert httpx.get(url, headers={**headers, name: value}).status_code == 304
-    head = httpx.head(url, headers=headers)
+        assert http.get(url, headers={**headers, name: value}).status_code == 304
+    head = http.head(url, headers=headers)
     assert (head.content, head.headers["content-length"]) == (b"", "10")
 
 
 def test_public_bucket_needs_no_key(
-    supabase: Supabase, new_storage: Clients, mine: Any, path: str
+    http: httpx.Client, supabase: Supabase, new_storage: Clients, mine: Any, path: str
 ) -> None:
     """Only a public bucket is readable without a key; a private one looks missing."""
     new_storage(secret=True).from_("open").upload(path, b"hi", TEXT)
     public = new_storage().from_("open").get_public_url(path, {"download": "my file.txt"})
-    answer = httpx.get(public)
+    answer = http.get(public)
     assert answer.content == b"hi"
     assert answer.headers["content-disposition"] == (
         "attachment; filename=my%20file.txt; filename*=UTF-8''my%20file.txt"
     )
     mine.upload(path, b"hi", TEXT)
-    private = httpx.get(mine.get_public_url(path))
+    private = http.get(mine.get_public_url(path))
     assert (private.status_code, private.json()["code"]) == (400, "NoSuchBucket")
 
 
 def test_lost_bytes_are_told_from_lost_rows(
-    mine: Any, path: str, supabase: Supabase, alice: Person, files: Path
+    http: httpx.Client, mine: Any, path: str, supabase: Supabase, alice: Person, files: Path
 ) -> None:
     """A row whose bytes are gone answers 404 and must not be cached."""
     mine.upload(path, b"x", TEXT)
     (files / mine.info(path)["version"]).unlink()
     url = f"{supabase.url}/storage/v1/object/mixes/{path}"
-    answer = httpx.get(url, headers=_headers(supabase, alice.token))
+    answer = http.get(url, headers=_headers(supabase, alice.token))
     assert answer.headers["cache-control"] == "no-store"
     assert answer.json() == {
         "statusCode": "404",
@@ -248,22 +248,22 @@ def test_info_and_exists(mine: Any, path: str) -> None:
 
 
 # signed URLs --------------------------------------------------------------------------------------
-def test_signed_url_opens_the_file_to_anybody(mine: Any, path: str) -> None:
+def test_signed_url_opens_the_file_to_anybody(http: httpx.Client, mine: Any, path: str) -> None:
     """A signed URL needs no key, expires with its token, and names the download."""
     mine.upload(path, b"hello", TEXT)
     plain = mine.create_signed_url(path, 60)["signedURL"]
-    answer = httpx.get(plain)
+    answer = http.get(plain)
     assert answer.content == b"hello"
     assert "cache-control" not in answer.headers
     assert answer.headers["expires"].endswith("GMT")
     assert "content-disposition" not in answer.headers
-    assert httpx.head(plain).headers["content-length"] == "5"
+    assert http.head(plain).headers["content-length"] == "5"
     named = mine.create_signed_url(path, 60, {"download": "my file.mp3"})["signedURL"]
-    assert httpx.get(named).headers["content-disposition"] == (
+    assert http.get(named).headers["content-disposition"] == (
         "attachment; filename=my%20file.mp3; filename*=UTF-8''my%20file.mp3"
     )
     unnamed = mine.create_signed_url(path, 60, {"download": True})["signedURL"]
-    assert httpx.get(unnamed).headers["content-disposition"] == "attachment;"
+    assert http.get(unnamed).headers["content-disposition"] == "attachment;"
 
 
 def test_signed_url_token_is_as_documented(mine: Any, path: str) -> None:
@@ -276,24 +276,24 @@ def test_signed_url_token_is_as_documented(mine: Any, path: str) -> None:
     assert (claims["url"], claims["scope"]) == (f"mixes/{path}", "download")
 
 
-def test_many_urls_are_signed_in_order(mine: Any, path: str) -> None:
+def test_many_urls_are_signed_in_order(http: httpx.Client, mine: Any, path: str) -> None:
     """Signing many keeps the order and tells per path what is missing or hidden."""
     mine.upload(path, b"hello", TEXT)
     found = mine.create_signed_urls([f"{path}.no", path], 60)
     assert found[0]["signedURL"] is None
     assert found[0]["error"] == ("Either the object does not exist or you do not have access to it")
     assert found[1]["error"] is None
-    assert httpx.get(found[1]["signedURL"]).content == b"hello"
+    assert http.get(found[1]["signedURL"]).content == b"hello"
 
 
 def test_signed_urls_cannot_be_bent(
-    supabase: Supabase, mine: Any, path: str, alice: Person
+    http: httpx.Client, supabase: Supabase, mine: Any, path: str, alice: Person
 ) -> None:
     """A signed URL opens its own path only, in its own way, while it lasts."""
     other = f"{alice.id}/{uuid.uuid4()}.txt"
     mine.upload(path, b"hello", TEXT)
     mine.upload(other, b"other", TEXT)
-    url = mine.create_signed_url(path, 1)["signedURL"]
+    url = mine.create_signed_url(path, 60)["signedURL"]
     upload = mine.create_signed_upload_url(f"{path}.new")["token"]
     base = f"{supabase.url}/storage/v1/object/sign/mixes"
     token = httpx.URL(url).params["token"]
@@ -308,11 +308,12 @@ def test_signed_urls_cannot_be_bent(
         ),
     }
     for target, expected in bent.items():
-        answer = httpx.get(target)
+        answer = http.get(target)
         assert answer.status_code == 400
         assert (answer.json()["code"], answer.json()["message"]) == expected
-    time.sleep(1.2)
-    late = httpx.get(url).json()
+    short = mine.create_signed_url(path, 1)["signedURL"]
+    time.sleep(1.1)
+    late = http.get(short).json()
     assert (late["code"], late["message"]) == ("InvalidJWT", '"exp" claim timestamp check failed')
 
 
@@ -323,12 +324,12 @@ def test_signing_needs_a_lifetime(mine: Any, path: str) -> None:
     assert refusal == ("400", "Error", "body/expiresIn must be >= 1")
 
 
-def test_signed_url_ends_with_its_object(mine: Any, path: str) -> None:
+def test_signed_url_ends_with_its_object(http: httpx.Client, mine: Any, path: str) -> None:
     """A signed URL cannot be revoked but by removing the object."""
     mine.upload(path, b"hello", TEXT)
     url = mine.create_signed_url(path, 60)["signedURL"]
     mine.remove([path])
-    assert httpx.get(url).json()["code"] == "NoSuchKey"
+    assert http.get(url).json()["code"] == "NoSuchKey"
 
 
 def test_signed_upload_writes_for_its_signer(mine: Any, path: str, alice: Person) -> None:
@@ -344,7 +345,9 @@ def test_signed_upload_writes_for_its_signer(mine: Any, path: str, alice: Person
     assert refused(lambda: mine.create_signed_upload_url(path)) == DUPLICATE
 
 
-def test_signed_upload_keeps_the_bucket_limits(mine: Any, path: str, supabase: Supabase) -> None:
+def test_signed_upload_keeps_the_bucket_limits(
+    http: httpx.Client, mine: Any, path: str, supabase: Supabase
+) -> None:
     """A signed upload is still bound by the bucket's types and size, and sends no key."""
     token = mine.create_signed_upload_url(path)["token"]
     picture: Any = {"content-type": "image/png"}
@@ -352,7 +355,7 @@ def test_signed_upload_keeps_the_bucket_limits(mine: Any, path: str, supabase: S
     assert refused(lambda: mine.upload_to_signed_url(path, token, b"x", picture))[0] == "415"
     assert refused(lambda: mine.upload_to_signed_url(path, token, big, TEXT))[0] == "413"
     url = f"{supabase.url}/storage/v1/object/upload/sign/mixes/{path}?token={token}"
-    answer = httpx.put(url, content=b"hello", headers={"content-type": "text/plain"})
+    answer = http.put(url, content=b"hello", headers={"content-type": "text/plain"})
     assert answer.json() == {"Key": f"mixes/{path}"}
 
 
@@ -440,28 +443,30 @@ def test_move_and_copy(mine: Any, path: str) -> None:
         ),
     ],
 )
-def test_gateway_wants_a_key(supabase: Supabase, headers: dict[str, str], message: str) -> None:
+def test_gateway_wants_a_key(
+    http: httpx.Client, supabase: Supabase, headers: dict[str, str], message: str
+) -> None:
     """Without a known key nobody gets past the gateway, and a browser not with the secret one."""
     headers = {k: v.replace("SECRET", supabase.secret_key) for k, v in headers.items()}
     for path in ("storage/v1/bucket", "auth/v1/settings", "auth/v1/user", "rest/v1/generations"):
-        answer = httpx.get(f"{supabase.url}/{path}", headers=headers)
+        answer = http.get(f"{supabase.url}/{path}", headers=headers)
         assert (answer.status_code, answer.json()) == (401, {"message": message})
 
 
-def test_key_alone_is_enough(supabase: Supabase, new_storage: Clients) -> None:
+def test_key_alone_is_enough(http: httpx.Client, supabase: Supabase, new_storage: Clients) -> None:
     """An API key without Authorization acts as the key's role."""
     headers = {"apikey": supabase.secret_key}
-    buckets = httpx.get(f"{supabase.url}/storage/v1/bucket", headers=headers).json()
+    buckets = http.get(f"{supabase.url}/storage/v1/bucket", headers=headers).json()
     assert {bucket["name"] for bucket in buckets} >= {"mixes", "open"}
 
 
-def test_keys_that_differ_are_not_translated(supabase: Supabase) -> None:
+def test_keys_that_differ_are_not_translated(http: httpx.Client, supabase: Supabase) -> None:
     """An opaque key in Authorization that is not the apikey reaches the service as it is."""
     headers = {
         "apikey": supabase.publishable_key,
         "authorization": f"Bearer {supabase.secret_key}",
     }
-    answer = httpx.get(f"{supabase.url}/storage/v1/bucket", headers=headers)
+    answer = http.get(f"{supabase.url}/storage/v1/bucket", headers=headers)
     assert answer.status_code == 400
     assert answer.json() == {
         "statusCode": "403",
@@ -488,14 +493,14 @@ def test_bad_tokens_are_denied(supabase: Supabase, new_storage: Clients, alice: 
         assert refusal == ("403", "Unauthorized", message)
 
 
-def test_browsers_are_let_in(supabase: Supabase) -> None:
+def test_browsers_are_let_in(http: httpx.Client, supabase: Supabase) -> None:
     """A preflight is answered, and every answer lets a page read the headers the clients need."""
-    preflight = httpx.options(f"{supabase.url}/auth/v1/token")
+    preflight = http.options(f"{supabase.url}/auth/v1/token")
     assert preflight.status_code == 204
     allowed = preflight.headers["access-control-allow-headers"]
     for name in ("authorization", "apikey", "content-type", "x-client-info", "x-upsert"):
         assert name in allowed
-    refusal = httpx.get(f"{supabase.url}/auth/v1/user")
+    refusal = http.get(f"{supabase.url}/auth/v1/user")
     assert refusal.headers["access-control-allow-origin"] == "*"
     exposed = refusal.headers["access-control-expose-headers"]
     assert "X-Supabase-Api-Version" in exposed
@@ -512,10 +517,12 @@ def test_browsers_are_let_in(supabase: Supabase) -> None:
         ("GET", "rest/v1/generations"),
     ],
 )
-def test_unknown_paths_are_not_found(supabase: Supabase, method: str, path: str) -> None:
+def test_unknown_paths_are_not_found(
+    http: httpx.Client, supabase: Supabase, method: str, path: str
+) -> None:
     """What the stand-in does not cover answers 404 and changes nothing."""
     headers = {"apikey": supabase.secret_key}
-    answer = httpx.request(method, f"{supabase.url}/{path}", headers=headers)
+    answer = http.request(method, f"{supabase.url}/{path}", headers=headers)
     assert answer.status_code == 404
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -16,6 +17,14 @@ from upstash_redis.errors import UpstashError
 from local.standins.upstash import Upstash
 
 TOKEN = "upstash-token"
+HOUR = 3_600_000
+
+
+@dataclass
+class Clock:
+    """The limiters' clock, in the middle of an hour."""
+
+    milliseconds: int = 500_000 * HOUR + HOUR // 2
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +48,14 @@ def redis(upstash: Upstash) -> Iterator[Redis]:
         yield client
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let the test move the time the limiters go by."""
+    clock = Clock()
+    monkeypatch.setattr("upstash_ratelimit.limiter.now_ms", lambda: clock.milliseconds)
+    return clock
+
+
 def test_commands_answer_as_in_redis(redis: Redis) -> None:
     """Strings, numbers, lists, hashes and nothing come back as the client expects them."""
     assert redis.set("name", "Zoë ✓")
@@ -56,10 +73,12 @@ def test_commands_answer_as_in_redis(redis: Redis) -> None:
 
 def test_keys_expire(redis: Redis) -> None:
     """A key with a lifetime is gone after it."""
-    redis.set("short", "x", px=30)
-    assert redis.get("short") == "x"
-    time.sleep(0.05)
-    assert redis.get("short") is None
+    redis.set("name", "x", px=60_000)
+    assert 0 < redis.pttl("name") <= 60_000
+    assert redis.get("name") == "x"
+    redis.pexpire("name", 1)
+    time.sleep(0.01)
+    assert redis.get("name") is None
 
 
 def test_errors_carry_the_words_of_redis(redis: Redis) -> None:
@@ -166,13 +185,13 @@ def test_scripts_run_by_text_and_by_hash(redis: Redis) -> None:
         redis.eval("return redis.error_reply('boom')")
 
 
-def test_sliding_window_allows_then_refuses(redis: Redis) -> None:
+def test_sliding_window_allows_then_refuses(redis: Redis, clock: Clock) -> None:
     """The limit is exact, counts each identifier apart, and a reset allows again."""
     limit = Ratelimit(redis, SlidingWindow(max_requests=3, window=1, unit="h"), prefix="test")
     answers = [limit.limit("alice") for _ in range(5)]
     assert [answer.allowed for answer in answers] == [True, True, True, False, False]
     assert [answer.remaining for answer in answers] == [2, 1, 0, 0, 0]
-    assert all(0 < answer.reset - time.time() <= 3600 for answer in answers)
+    assert {answer.reset for answer in answers} == {(clock.milliseconds + HOUR / 2) / 1000}
     assert limit.get_remaining("bob") == 3
     assert limit.limit("bob").allowed
     for key in redis.keys("test:alice*"):
@@ -180,12 +199,13 @@ def test_sliding_window_allows_then_refuses(redis: Redis) -> None:
     assert limit.limit("alice").allowed
 
 
-def test_sliding_window_slides(redis: Redis) -> None:
-    """Capacity comes back when the window has passed."""
-    limit = Ratelimit(redis, SlidingWindow(max_requests=2, window=100, unit="ms"))
-    while limit.limit("alice").allowed:
-        pass
-    time.sleep(0.25)
+def test_sliding_window_slides(redis: Redis, clock: Clock) -> None:
+    """What was used in the last window counts less and less in the next."""
+    limit = Ratelimit(redis, SlidingWindow(max_requests=4, window=1, unit="h"))
+    assert [limit.limit("alice").allowed for _ in range(5)] == [True] * 4 + [False]
+    clock.milliseconds += HOUR  # half of the next window has passed: two of the four still count
+    assert [limit.limit("alice").allowed for _ in range(3)] == [True, True, False]
+    clock.milliseconds += 2 * HOUR
     assert limit.limit("alice").allowed
 
 
@@ -197,7 +217,7 @@ def test_sliding_window_slides(redis: Redis) -> None:
     ],
     ids=["fixed window", "token bucket"],
 )
-def test_other_limiters_work_too(redis: Redis, limiter: Any) -> None:
+def test_other_limiters_work_too(redis: Redis, clock: Clock, limiter: Any) -> None:
     """The scripts of the library's other limiters run as well."""
     limit = Ratelimit(redis, limiter)
     assert [limit.limit("alice").allowed for _ in range(3)] == [True, True, False]

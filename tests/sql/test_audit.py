@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg import sql
 from tests.database import Connection
-from tests.factories import Ledger, new_key, new_user
+from tests.factories import Ledger, new_user
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ BREAKAGES = {
     "available is what remains of the grants": """
         update credit_grants set remaining = remaining - 1 where source_key = %(grant)s""",
     "owed is the sum of the entries": """
-        alter table credit_balances drop constraint debt_leaves_nothing_available;
         update credit_grants set remaining = 0 where user_id = %(user)s;
         update credit_balances set available = 0, owed = 1 where user_id = %(user)s;
         insert into credit_ledger (user_id, type, available_delta, available_after, owed_after)
@@ -71,17 +70,14 @@ BREAKAGES = {
     "entries and grants have a balance": """
         delete from credit_balances where user_id = %(user)s""",
     "a reservation is reserved until it is settled": """
-        delete from credit_ledger where reservation_id = %(charged)s and type = 'charge';
-        update credit_reservations set charged = null, settled_at = null where id = %(charged)s;
         update credit_ledger set reserved_delta = reserved_delta + 1 where reservation_id = %(open)s""",
     "charge and refund make the amount": """
         update credit_ledger set type = 'refund' where reservation_id = %(charged)s and type = 'charge'""",
     "what a user paid is what was charged": """
-        update credit_ledger set reservation_id = %(open)s, type = 'refund'
-         where user_id = %(user)s and type = 'restore';
-        update credit_ledger set reserved_delta = reserved_delta where id = 0""",
+        update credit_ledger set reservation_id = %(open)s
+         where user_id = %(user)s and type = 'restore'""",
     "a reservation knows its grants": """
-        update credit_reservations set grant_amounts = '{6.999}' where id = %(open)s""",
+        update credit_reservations set grant_amounts = array[6.999] where id = %(open)s""",
     "an entry's reservation exists": """
         delete from credit_reservations where id = %(charged)s""",
     "a grant is granted once and in full": """
@@ -94,3 +90,58 @@ BREAKAGES = {
         update credit_ledger set available_after = available_after + 1
          where user_id = %(user)s and type = 'grant'""",
 }
+
+
+@pytest.mark.parametrize(("invariant", "breakage"), BREAKAGES.items(), ids=BREAKAGES)
+def test_broken_invariant_is_named(
+    books: Books, unguarded: Connection, invariant: str, breakage: str
+) -> None:
+    """Whatever breaks one invariant of a user is reported as exactly that, for that user."""
+    psycopg.ClientCursor(unguarded).execute(breakage.encode(), asdict(books))
+
+    found = unguarded.execute("select * from ledger.audit(%s)", (books.user,)).fetchall()
+
+    assert {row["invariant"] for row in found} == {invariant}
+    assert {row["user_id"] for row in found} == {books.user}
+
+
+def test_every_invariant_is_broken_above(ledger: Ledger) -> None:
+    """An invariant added to the audit needs a breakage here."""
+    source = ledger.db.value("select prosrc from pg_proc where oid = 'ledger.audit'::regproc")
+    named = re.findall(r"select \w\.user_id, '((?:[^']|'')+)'", source)
+
+    assert {name.replace("''", "'") for name in named} == BREAKAGES.keys()
+
+
+def test_missing_balance_without_movements(ledger: Ledger) -> None:
+    """A user with nothing but free jobs needs no balance."""
+    user = new_user()
+    ledger.settle(ledger.reserve(user, 0), 0)
+
+    assert ledger.audit(user) == []
+
+
+def test_only_the_user_asked_for(books: Books, ledger: Ledger, unguarded: Connection) -> None:
+    """The audit of one user is not disturbed by another's broken books; the audit of all finds them."""
+    other = new_user()
+    ledger.grant(other)
+    unguarded.execute(
+        "update credit_balances set next_expiry_at = 'infinity', available = available + 1"
+        " where user_id = %s",
+        (books.user,),
+    )
+
+    assert unguarded.execute("select from ledger.audit(%s)", (other,)).fetchall() == []
+    everybody = unguarded.execute("select distinct user_id from ledger.audit()").fetchall()
+    assert {"user_id": books.user} in everybody
+    assert {"user_id": other} not in everybody
+
+
+def test_audit_sees_one_moment(ledger: Ledger) -> None:
+    """An audit beside open transactions reports nothing: it sees all of a movement or none."""
+    user = new_user()
+    ledger.grant(user)
+    with ledger.db.connect("holdfast_backend") as other, other.transaction():
+        other.execute("select ledger.reserve(%s, gen_random_uuid(), 3)", (user,))
+        assert ledger.audit(user) == []
+    assert ledger.audit(user) == []

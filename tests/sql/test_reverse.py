@@ -224,7 +224,9 @@ class TestRestore:
             assert ledger.audit(user) == []
 
     @pytest.mark.parametrize(
-        "order", itertools.permutations(["reverse", "grant", "settle", "restore"]), ids="-".join
+        "order",
+        list(itertools.permutations(["reverse", "grant", "settle", "restore"])),
+        ids="-".join,
     )
     def test_every_order_with_other_movements(
         self, ledger: Ledger, order: tuple[str, ...]

@@ -15,11 +15,20 @@ from holdfast.errors import (
     FieldError,
     InvalidAmountError,
     InvalidRequestError,
+    NotFoundError,
     RateLimitedError,
     UnauthenticatedError,
     UnavailableError,
 )
-from holdfast.http import BODY_BYTES_MAX, create_app, current_user, handler, header, raw_body
+from holdfast.http import (
+    BODY_BYTES_MAX,
+    create_app,
+    current_user,
+    handler,
+    header,
+    id_or_not_found,
+    raw_body,
+)
 
 USER = UUID("33333333-3333-4333-8333-333333333333")
 SETTINGS = Settings(stage="test", database_url=SecretStr("postgresql://u@localhost/app"))
@@ -33,11 +42,15 @@ CONTEXT: Any = SimpleNamespace(
 
 
 class Order(BaseModel):
+    """What a test route takes."""
+
     prompt: Annotated[str, Field(min_length=1)]
     count: Annotated[int, Field(ge=1, le=4)] = 1
 
 
 class Receipt(BaseModel):
+    """What a test route gives."""
+
     prompt: str
     count: int
 
@@ -91,10 +104,6 @@ def _serve() -> Any:
     @app.get("/orders")
     def orders(limit: Annotated[int, Query(ge=1, le=50)] = 10) -> dict[str, int]:
         return {"limit": limit}
-
-    @app.get("/me")
-    def me() -> dict[str, str]:
-        return {"id": str(current_user(app, KnownTokens()).user_id)}
 
     @app.get("/wrong-type")
     def wrong_type() -> Receipt:
@@ -271,14 +280,65 @@ def test_an_answer_that_breaks_its_type_is_our_fault(serve: Any, capsys: Any) ->
     assert "lighthouse" not in capsys.readouterr().out
 
 
-def test_the_caller_is_authenticated_by_the_header(serve: Any) -> None:
+@pytest.fixture(name="guarded")
+def _guarded() -> Any:
+    app = create_app()
+
+    @app.get("/me")
+    def me() -> dict[str, str]:
+        return {"id": str(current_user(app).user_id)}
+
+    @app.post("/orders")
+    def order(order: Annotated[Order, Body()]) -> dict[str, str]:
+        return {"id": str(current_user(app).user_id)}
+
+    @app.get("/catalog")
+    def catalog() -> dict[str, bool]:
+        return {"known": "user" in app.context}
+
+    function = handler(app, SETTINGS, verifier=KnownTokens(), public=frozenset({"GET /catalog"}))
+    return lambda *args, **more: function(event(*args, **more), CONTEXT)
+
+
+def test_the_caller_is_authenticated_by_the_header(guarded: Any) -> None:
     """A good token gives the user; without one the answer is 401 and asks for a bearer token."""
-    good = serve("GET", "/me", headers={"Authorization": "Bearer good"})
-    bad = serve("GET", "/me")
+    good = guarded("GET", "/me", headers={"Authorization": "Bearer good"})
+    bad = guarded("GET", "/me")
 
     assert json.loads(good["body"]) == {"id": str(USER)}
     assert problem(bad)["code"] == "unauthenticated"
     assert bad["headers"]["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/orders", "{"),
+        ("POST", "/orders", "x" * (BODY_BYTES_MAX + 1)),
+        ("GET", "/nowhere", None),
+    ],
+)
+def test_strangers_learn_nothing(guarded: Any, method: str, path: str, body: str | None) -> None:
+    """Without a token every request is 401, before its route or its body is looked at."""
+    assert problem(guarded(method, path, body))["code"] == "unauthenticated"
+
+
+def test_nobody_stays_signed_in_for_the_next_request(guarded: Any) -> None:
+    """A user whose request was refused early is unknown to the next, public, request."""
+    refused = guarded(
+        "POST", "/orders", "x" * (BODY_BYTES_MAX + 1), headers={"authorization": "Bearer good"}
+    )
+    public = guarded("GET", "/catalog")
+
+    assert refused["statusCode"] == 413
+    assert json.loads(public["body"]) == {"known": False}
+
+
+def test_a_path_id_that_is_no_id_is_not_found() -> None:
+    """A malformed id in a path names nothing."""
+    assert id_or_not_found(str(USER)) == USER
+    with pytest.raises(NotFoundError):
+        id_or_not_found("1' or 1=1")
 
 
 def test_a_webhook_reads_its_raw_bytes() -> None:

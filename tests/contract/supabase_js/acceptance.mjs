@@ -1,4 +1,4 @@
-// The real supabase-js, unchanged, against the stand-in: what the Python tests ask, in a browser's client.
+// The real supabase-js, unchanged, against the stand-in: what the Python tests ask of theirs.
 // Prints one JSON object: scenario name -> null, or the stack of what went wrong.
 // The package lies outside this folder (SUPABASE_JS names where), so it is required, not imported.
 import assert from "node:assert/strict";

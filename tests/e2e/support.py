@@ -1,0 +1,368 @@
+"""
+What the end-to-end tests share: the running product, its users, and waiting without blind sleeps.
+
+Everything a user can do goes over HTTP. The database is touched for what no user can do: give credits without a
+payment, let time pass for one generation, take the database away, and read the books afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, LiteralString, Self, TypeVar
+from uuid import uuid4
+
+import httpx
+import psycopg
+from local.stack import Stack
+from local.standins.babysea_job import Job
+from psycopg.rows import DictRow, dict_row
+
+from tests.e2e.canaries import Tape, find_leaks
+
+IMAGE = "bfl/flux-schnell"
+IMAGE_COST = "0.005"
+FOUR_IMAGES = "bytedance/seedream-4"
+FOUR_COST = "0.120"
+VIDEO = "bytedance/seedance-1-pro"
+FINAL = frozenset({"succeeded", "failed", "canceled"})
+
+PARAMETERS = {
+    "MaxActiveGenerations": "200",
+    "GenerationsPerHour": "10000",
+    "CheckoutsPerHour": "1000",
+    "RequestsPerMinute": "100000",
+    # The sweep sees what a test made old (`World.age`), and nothing that an earlier test left behind.
+    "SweepAfterSeconds": "86400",
+}
+PACE: dict[str, Any] = {
+    "pending": 0.02,
+    "processing": 0.05,
+    "webhook_waits": (0, 0.1, 0.2, 0.5, 1),
+    "rate_limit": None,
+    "in_flight_cap": None,
+    "disable_after": None,
+}
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], seconds: float = 20.0) -> T:
+    """Return the first true answer of `condition`; fail when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.03)
+    return answer
+
+
+def at_once(count: int, action: Callable[[int], T]) -> list[T]:
+    """Run `action` in `count` threads at the same time and return the answers in order."""
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(action, range(count)))
+
+
+class CanaryStack(Stack):
+    """The product with a password in its database URL: a secret that the local trust does not ask for."""
+
+    def _connect(self) -> None:
+        super()._connect()
+        self.database_password = secrets.token_hex(16)
+        address = self.secrets["DATABASE_URL"].replace("@", f":{self.database_password}@", 1)
+        self.secrets["DATABASE_URL"] = self.cloud.secrets["DATABASE_URL"] = address
+
+
+class Person:
+    """A signed-up user and the requests such a user makes. `canary` is in each of their prompts."""
+
+    def __init__(self, http: httpx.Client, user_id: str, email: str, password: str) -> None:
+        self.http = http
+        self.id = user_id
+        self.email = email
+        self.password = password
+        self.canary = f"canary-{secrets.token_hex(8)}"
+
+    @property
+    def token(self) -> str:
+        """The access token."""
+        return self.http.headers["authorization"].removeprefix("Bearer ")
+
+    def get(self, path: str, **query: str | int) -> Json:
+        """Return the answer of a GET that must succeed."""
+        answer = self.http.get(path, params=query)
+        assert answer.status_code == 200, answer.text
+        found: Json = answer.json()
+        return found
+
+    def wish(self, prompt: str = "a red boat", model: str = IMAGE, **fields: Any) -> Json:
+        """Return a request for a generation."""
+        return {"model": model, "prompt": f"{self.canary} {prompt}", **fields}
+
+    def ask(self, wish: Json | None = None, key: str | None = None) -> httpx.Response:
+        """Ask for a generation."""
+        return self.http.post(
+            "/generations",
+            json=wish or self.wish(),
+            headers={"idempotency-key": key or str(uuid4())},
+        )
+
+    def start(self, wish: Json | None = None) -> str:
+        """Ask for a generation that must be accepted, and return its id."""
+        answer = self.ask(wish)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def generation(self, generation_id: str) -> Json:
+        """Return a generation as its user sees it."""
+        return self.get(f"/generations/{generation_id}")
+
+    def reaches(self, generation_id: str, *statuses: str, seconds: float = 20.0) -> Json:
+        """Wait until a generation has one of the statuses, and return it."""
+
+        def look() -> Json | None:
+            found = self.generation(generation_id)
+            return found if found["status"] in statuses else None
+
+        found = wait_for(look, seconds)
+        assert found
+        return found
+
+    def finished(self, generation_id: str, seconds: float = 20.0) -> Json:
+        """Wait until a generation is in a final state, and return it."""
+        return self.reaches(generation_id, *FINAL, seconds=seconds)
+
+    def credits(self) -> tuple[str, str, str]:
+        """Return what is available, reserved and owed."""
+        account = self.get("/account")
+        return account["available"], account["reserved"], account["owed"]
+
+    def movements(self) -> list[str]:
+        """Return the types of the ledger entries, oldest first."""
+        return [entry["type"] for entry in reversed(self.get("/account/ledger")["entries"])]
+
+    def checkout(self, pack_id: str = "starter") -> str:
+        """Start a checkout and return its session id."""
+        answer = self.http.post("/checkout", json={"pack_id": pack_id})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["session_id"])
+
+
+class World:
+    """One running product. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self.stack = CanaryStack(
+            parameters=PARAMETERS, run_schedules=False, concurrency=6, retry_seconds=0
+        )
+        self.tape = Tape()
+        self.people: list[Person] = []
+        self._numbers = itertools.count(1)
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as cleanup:
+            cleanup.enter_context(self.stack)
+            self.stack.babysea.behaviour.change(**PACE)
+            url = self.stack.admin_database_url
+            self.db: psycopg.Connection[DictRow] = cleanup.enter_context(
+                psycopg.connect(url, autocommit=True, row_factory=dict_row)
+            )
+            self.http = self.client()
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._cleanup.close()
+
+    # --- people ---
+
+    def client(self, token: str | None = None) -> httpx.Client:
+        """Return an HTTP client of the product whose answers are kept for the search for secrets."""
+        client = httpx.Client(
+            base_url=self.stack.url,
+            headers={"authorization": f"Bearer {token}"} if token else {},
+            timeout=60,
+            limits=httpx.Limits(max_connections=200),
+            event_hooks={"response": [self.tape.record]},
+        )
+        self._cleanup.callback(client.close)
+        return client
+
+    def person(self, credit: str | None = None) -> Person:
+        """Sign a fresh user up; `credit` is granted without a payment."""
+        email = f"user{next(self._numbers)}.{os.getpid()}@example.com"
+        password = f"pass-{secrets.token_hex(8)}"
+        user_id, token = self.stack.supabase.create_user(email, password)
+        person = self.known(Person(self.client(token), user_id, email, password))
+        if credit:
+            self.grant(person, credit)
+        return person
+
+    def known(self, person: Person) -> Person:
+        """Remember a person, whose secrets must not be found anywhere either."""
+        self.people.append(person)
+        return person
+
+    def grant(self, person: Person, amount: str) -> None:
+        """Give credits without a payment."""
+        self.db.execute(
+            "select ledger.grant(%s, 'adjustment', %s, %s)", (person.id, str(uuid4()), amount)
+        )
+
+    # --- time, trouble and the sweep ---
+
+    def age(self, *generation_ids: str, hours: int = 48) -> None:
+        """Let it be long ago that these generations last moved."""
+        self.db.execute(
+            "update backend.dispatches set moved_at = moved_at - make_interval(hours => %s),"
+            " leased_until = null where generation_id = any(%s::uuid[])",
+            (hours, list(generation_ids)),
+        )
+
+    def sweep(self) -> Json:
+        """Run the recovery sweep once and return what it says it did."""
+        invocation = self.stack.cloud.fire("RecoverySweepFunction")
+        assert not invocation.is_error, invocation.log
+        swept: Json = invocation.json()
+        return swept
+
+    @contextmanager
+    def database_away(self) -> Iterator[None]:
+        """Cut the functions off from the database: connections break and none is let in."""
+        self.db.execute("alter role holdfast_backend connection limit 0")
+        self.db.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'holdfast_backend'"
+        )
+        try:
+            yield
+        finally:
+            self.db.execute("alter role holdfast_backend connection limit -1")
+
+    @contextmanager
+    def queue_away(self) -> Iterator[None]:
+        """Take the settle queue away, with whatever is in it."""
+        cloud = self.stack.cloud
+        url = cloud.queue_urls["SettleQueue"]
+        kept = cloud.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        cloud.sqs.delete_queue(QueueUrl=url)
+        try:
+            yield
+        finally:
+            names = ("VisibilityTimeout", "DelaySeconds", "RedrivePolicy")
+            made = cloud.sqs.create_queue(
+                QueueName=url.rsplit("/", 1)[1], Attributes={name: kept[name] for name in names}
+            )
+            assert made["QueueUrl"] == url
+
+    def dead_letters(self) -> list[str]:
+        """Take what lies in the dead-letter queue: generation ids."""
+        sqs, url = self.stack.cloud.sqs, self.stack.cloud.queue_urls["SettleDeadLetterQueue"]
+        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+        for message in messages:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return [json.loads(message["Body"])["generation_id"] for message in messages]
+
+    # --- the provider's side ---
+
+    def job(self, generation_id: str) -> Job:
+        """Return the provider's one job for a generation."""
+        (job,) = (job for job in self.stack.babysea.jobs if job.key == generation_id)
+        return job
+
+    def callback(
+        self,
+        event: str,
+        data: Json,
+        *,
+        secret: str | None = None,
+        timestamp: int | None = None,
+        headers: dict[str, str] | None = None,
+        delivery_id: str | None = None,
+    ) -> httpx.Response:
+        """Deliver a callback of the test's own making, signed as BabySea would."""
+        payload = {
+            "webhook_event": event,
+            "webhook_timestamp": "2026-01-01T00:00:00.000Z",
+            "webhook_delivery_id": delivery_id or str(uuid4()),
+            "webhook_data": data,
+        }
+        body = json.dumps(payload).encode()
+        signature = self.stack.babysea.sign(body, secret, timestamp)
+        return self.http.post(
+            "/webhooks/babysea",
+            content=body,
+            headers={
+                "content-type": "application/json",
+                "x-babysea-signature": signature,
+                **(headers or {}),
+            },
+        )
+
+    # --- what was written ---
+
+    def rows(self, query: LiteralString, *params: object) -> list[DictRow]:
+        """Read as the superuser."""
+        return self.db.execute(query, params).fetchall()
+
+    def stored(self, generation_id: str) -> list[str]:
+        """Return the names of a generation's stored outputs."""
+        found = self.rows(
+            "select name from storage.objects where bucket_id = 'outputs'"
+            " and split_part(name, '/', 2) = %s order by name",
+            generation_id,
+        )
+        return [row["name"] for row in found]
+
+    def states(self, generation_id: str) -> list[str]:
+        """Return the states a generation went through."""
+        found = self.rows(
+            "select to_status from generation_events where generation_id = %s order by id",
+            generation_id,
+        )
+        return [row["to_status"] for row in found]
+
+    def logged(self, function: str, **values: Any) -> list[Json]:
+        """Return the log lines of a function (by its logical id) that have these values."""
+        lines = []
+        for text in self.stack.cloud.logs.text(function).splitlines():
+            line = json.loads(text) if text.startswith("{") else {}
+            if values.items() <= line.items():
+                lines.append(line)
+        return lines
+
+    def audit(self) -> list[DictRow]:
+        """Return what is wrong in the books."""
+        return self.rows("select * from ledger.audit()")
+
+    def calm(self) -> None:
+        """Switch every fault off and wait until nothing is on its way."""
+        stack = self.stack
+        for stand_in in (stack.supabase, stack.stripe, stack.upstash):
+            stand_in.faults.clear()
+        stack.babysea.calm()
+        stack.babysea.behaviour.change(**PACE)
+        stack.stripe.webhook_faults.reset()
+        stack.babysea.wait_idle(20)
+        stack.stripe.drain(20)
+
+    def leaks(self) -> list[str]:
+        """Return every place where a secret was found that does not belong there."""
+        known = {
+            **self.stack.secrets,
+            "database password": self.stack.database_password,
+            "legacy JWT secret": self.stack.supabase.legacy_jwt_secret,
+        }
+        return find_leaks(self.stack.cloud.logs.text(), self.tape.exchanges, known, self.people)
