@@ -16,6 +16,11 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
+# Where the system has a certificate store uv trusts it, as pip does: behind a company's proxy nothing else works.
+ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/ssl/cert.pem /etc/pki/tls/certs/ca-bundle.crt))
+export UV_SYSTEM_CERTS := 1
+endif
+
 include build.mk
 
 .PHONY: help

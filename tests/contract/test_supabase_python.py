@@ -406,7 +406,7 @@ def test_google_by_the_implicit_flow(http: httpx.Client, new_client: Callable[..
 
 
 def test_google_user_may_have_no_email(
-    supabase: Supabase, new_client: Callable[..., Client]
+    http: httpx.Client, supabase: Supabase, new_client: Callable[..., Client]
 ) -> None:
     """A Google user without an e-mail signs in, and again as the same user."""
     supabase.auth.oauth.google_user = GoogleUser(subject="200", name="Nobody", email=None)
@@ -416,7 +416,7 @@ def test_google_user_may_have_no_email(
 
 
 def test_google_joins_the_account_with_its_email(
-    supabase: Supabase, new_client: Callable[..., Client], alice: Person
+    http: httpx.Client, supabase: Supabase, new_client: Callable[..., Client], alice: Person
 ) -> None:
     """A verified Google e-mail signs in to the account that has it, which keeps its password."""
     supabase.auth.oauth.google_user = GoogleUser(subject="201", name="Alice", email=alice.email)
@@ -426,7 +426,7 @@ def test_google_joins_the_account_with_its_email(
     _signed_in(new_client(), alice)
 
 
-def test_oauth_refusals_return_to_the_product(supabase: Supabase) -> None:
+def test_oauth_refusals_return_to_the_product(http: httpx.Client, supabase: Supabase) -> None:
     """A Google user who says no comes back with the error in query and fragment."""
     supabase.faults.add("oauth_denied", times=1)
     query = {"provider": "google", "redirect_to": "http://localhost:3000/"}
@@ -435,14 +435,14 @@ def test_oauth_refusals_return_to_the_product(supabase: Supabase) -> None:
     assert parse_qs(target.fragment) == parse_qs(target.query)
 
 
-def test_oauth_never_returns_to_a_stranger(supabase: Supabase) -> None:
+def test_oauth_never_returns_to_a_stranger(http: httpx.Client, supabase: Supabase) -> None:
     """An address off the allow-list is replaced by the site's own."""
     query = {"provider": "google", "redirect_to": "https://evil.example.com/"}
     location = _authorize(http, supabase, query).headers["location"]
     assert location.startswith(f"{supabase.url}/#access_token=")
 
 
-def test_unknown_oauth_provider_is_refused(supabase: Supabase) -> None:
+def test_unknown_oauth_provider_is_refused(http: httpx.Client, supabase: Supabase) -> None:
     """A provider that is not switched on is refused, in the old error shape without a version."""
     answer = _authorize(http, supabase, {"provider": "facebook"})
     assert answer.status_code == 400

@@ -94,7 +94,7 @@ def test_errors_carry_the_words_of_redis(redis: Redis) -> None:
         redis.execute(["BLPOP", "list", 0])
 
 
-def test_wrong_token_is_refused(upstash: Upstash) -> None:
+def test_wrong_token_is_refused(http: httpx.Client, upstash: Upstash) -> None:
     """Another token is told so by the client, and by status 401 on the wire."""
     with (
         Redis(upstash.url, "wrong", rest_retries=0) as client,
@@ -102,7 +102,7 @@ def test_wrong_token_is_refused(upstash: Upstash) -> None:
     ):
         client.get("name")
     for headers in ({}, {"authorization": f"Basic {TOKEN}"}):
-        answer = httpx.post(upstash.url, json=["PING"], headers=headers)
+        answer = http.post(upstash.url, json=["PING"], headers=headers)
         assert answer.status_code == 401
 
 
@@ -119,31 +119,37 @@ def test_wrong_token_is_refused(upstash: Upstash) -> None:
     ],
 )
 def test_malformed_requests_are_refused(
-    upstash: Upstash, path: str, body: bytes, status: int
+    http: httpx.Client, upstash: Upstash, path: str, body: bytes, status: int
 ) -> None:
     """What is no command answers with an error and does nothing."""
-    answer = _post(upstash, path, content=body)
+    answer = _post(http, upstash, path, content=body)
     assert answer.status_code == status
     assert answer.json()["error"]
 
 
-def test_plain_encoding_is_the_default(upstash: Upstash) -> None:
+def test_plain_encoding_is_the_default(http: httpx.Client, upstash: Upstash) -> None:
     """Only a client that asks for base64 gets it, and OK is never encoded."""
-    assert _post(upstash, "/", json=["SET", "k", "v"]).json() == {"result": "OK"}
-    assert _post(upstash, "/", json=["GET", "k"]).json() == {"result": "v"}
+    assert _post(http, upstash, "/", json=["SET", "k", "v"]).json() == {"result": "OK"}
+    assert _post(http, upstash, "/", json=["GET", "k"]).json() == {"result": "v"}
     encoded = {"upstash-encoding": "base64"}
-    assert _post(upstash, "/", json=["GET", "k"], headers=encoded).json() == {"result": "dg=="}
-    assert _post(upstash, "/", json=["SET", "k", "v"], headers=encoded).json() == {"result": "OK"}
+    assert _post(http, upstash, "/", json=["GET", "k"], headers=encoded).json() == {
+        "result": "dg=="
+    }
+    assert _post(http, upstash, "/", json=["SET", "k", "v"], headers=encoded).json() == {
+        "result": "OK"
+    }
 
 
-def test_pipeline_goes_on_after_an_error(upstash: Upstash, redis: Redis) -> None:
+def test_pipeline_goes_on_after_an_error(
+    http: httpx.Client, upstash: Upstash, redis: Redis
+) -> None:
     """Each command of a pipeline has its own result or error."""
     pipeline = redis.pipeline()
     pipeline.set("a", "1")
     pipeline.incr("a")
     assert pipeline.exec() == [True, 2]
     commands = [["SET", "t", "x"], ["INCR", "t"], ["NONSENSE"], ["GET", "t"]]
-    answer = _post(upstash, "/pipeline", json=commands)
+    answer = _post(http, upstash, "/pipeline", json=commands)
     assert answer.status_code == 200
     assert [sorted(item) for item in answer.json()] == [
         ["result"],
@@ -153,17 +159,17 @@ def test_pipeline_goes_on_after_an_error(upstash: Upstash, redis: Redis) -> None
     ]
 
 
-def test_transaction_is_all_or_nothing(upstash: Upstash, redis: Redis) -> None:
+def test_transaction_is_all_or_nothing(http: httpx.Client, upstash: Upstash, redis: Redis) -> None:
     """A transaction runs whole; one command that cannot be queued discards the rest."""
     transaction = redis.multi()
     transaction.set("a", "1")
     transaction.incr("a")
     assert transaction.exec() == [True, 2]
-    answer = _post(upstash, "/multi-exec", json=[["SET", "a", "9"], ["NONSENSE"]])
+    answer = _post(http, upstash, "/multi-exec", json=[["SET", "a", "9"], ["NONSENSE"]])
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("EXECABORT")
     assert redis.get("a") == "2"
-    late = _post(upstash, "/multi-exec", json=[["SET", "t", "x"], ["INCR", "t"]]).json()
+    late = _post(http, upstash, "/multi-exec", json=[["SET", "t", "x"], ["INCR", "t"]]).json()
     assert late[0] == {"result": "OK"}
     assert late[1]["error"].startswith("ERR value is not an integer")
 
@@ -232,9 +238,13 @@ def test_outage_reaches_the_caller(upstash: Upstash, redis: Redis) -> None:
 
 
 def _post(
-    upstash: Upstash, path: str, headers: dict[str, str] | None = None, **content: Any
+    http: httpx.Client,
+    upstash: Upstash,
+    path: str,
+    headers: dict[str, str] | None = None,
+    **content: Any,
 ) -> httpx.Response:
     authorization = {"authorization": f"Bearer {TOKEN}"}
-    return httpx.post(
+    return http.post(
         f"{upstash.url}{path}", headers={**authorization, **(headers or {})}, **content
     )

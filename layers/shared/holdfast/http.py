@@ -112,7 +112,7 @@ def handler(
     def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         logger().append_keys(request_id=request_id(event), route=event.get("routeKey"))
         # A request that was refused before `resolve` has left its user behind.
-        app.clear_context()
+        app.context.clear()
         try:
             if verifier is not None and event.get("routeKey") not in public:
                 _authenticate(app, verifier, event)
