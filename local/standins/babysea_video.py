@@ -27,17 +27,16 @@ _LIMITED_RANGE = [round(16 + v * 219 / 255) for v in range(256)] + 2 * [
 ]
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
-Planes = tuple[bytes, bytes, bytes]
-
 
 def mp4(frames: Sequence[Image.Image], frames_per_second: int) -> bytes:
     """Return an MP4 file of equally sized RGB frames; both sides must be multiples of 16."""
     width, height = frames[0].size
     if width % _MACROBLOCK or height % _MACROBLOCK:
         raise ValueError(f"{width}x{height}: both sides must be multiples of {_MACROBLOCK}")
-    samples = [_first_frame(frames[0])]
+    units = [_first_frame(frames[0])]
     for number, (before, frame) in enumerate(itertools.pairwise(frames), start=1):
-        samples.append(_next_frame(number, before, frame))
+        units.append(_next_frame(number, before, frame))
+    samples = [struct.pack(">I", len(unit)) + unit for unit in units]
     head = _box(b"ftyp", b"isom", struct.pack(">I", 0x200), b"isomiso2avc1mp41")
     moov = _movie(width, height, samples, frames_per_second, data_at=0)
     data_at = len(head) + len(moov) + 8
@@ -105,7 +104,7 @@ def _first_frame(frame: Image.Image) -> bytes:
         for column in range(columns):
             bits.put(_I_PCM_IN_I_SLICE)
             bits.aligned(_macroblock(planes, frame.width, column, row))
-    return _sample(bits.unit(_IDR))
+    return bits.unit(_IDR)
 
 
 def _next_frame(number: int, before: Image.Image, frame: Image.Image) -> bytes:
@@ -128,25 +127,21 @@ def _next_frame(number: int, before: Image.Image, frame: Image.Image) -> bytes:
             skipped = 0
     if skipped:
         bits.put(skipped)
-    return _sample(bits.unit(_SLICE))
+    return bits.unit(_SLICE)
 
 
-def _planes(frame: Image.Image) -> Planes:
+def _planes(frame: Image.Image) -> tuple[bytes, bytes, bytes]:
     luma, blue, red = frame.convert("YCbCr").point(_LIMITED_RANGE).split()
     return luma.tobytes(), blue.reduce(2).tobytes(), red.reduce(2).tobytes()
 
 
-def _macroblock(planes: Planes, width: int, column: int, row: int) -> bytes:
+def _macroblock(planes: tuple[bytes, bytes, bytes], width: int, column: int, row: int) -> bytes:
     parts = []
     for plane, side in zip(planes, (16, 8, 8), strict=True):
         stride = width * side // _MACROBLOCK
         start = row * side * stride + column * side
         parts += [plane[at : at + side] for at in range(start, start + side * stride, stride)]
     return b"".join(parts)
-
-
-def _sample(unit: bytes) -> bytes:
-    return struct.pack(">I", len(unit)) + unit
 
 
 def _box(kind: bytes, *parts: bytes) -> bytes:

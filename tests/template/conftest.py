@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.template.support import of_type
+from local.template import FunctionSpec, read_template
+from tests.template.support import REQUIRED, of_type
 from tools.build import build, flavour
 from tools.transform import transformed
 
@@ -36,3 +37,9 @@ def deploy_bundle() -> Path:
     wanted = flavour("deploy")
     build(wanted, require_bytecode=False)
     return wanted.build
+
+
+@pytest.fixture(scope="session")
+def built_functions(local_bundle: Path) -> dict[str, FunctionSpec]:
+    """Return every function as the local cloud reads it from the built template: its code, its layer."""
+    return dict(read_template(local_bundle / "template.yaml", REQUIRED).functions)

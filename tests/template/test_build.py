@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from local.template import FunctionSpec, read_template
-from tests.template.support import FOLDERS, REQUIRED
+from local.template import FunctionSpec
+from tests.template.support import FOLDERS
 from tools.build import RUNTIME, UNZIPPED_LIMIT, build, flavour
 from tools.programs import ROOT, find_python
+
+pytestmark = pytest.mark.timeout(900)  # the first build on a machine downloads its tools
 
 AARCH64 = 183  # e_machine in an ELF header
 LIBRARIES = [
@@ -36,16 +38,10 @@ def layer(local_bundle: Path) -> Path:
     return (local_bundle / "SharedLayer").resolve() / "python"
 
 
-@pytest.fixture(scope="session")
-def specs(local_bundle: Path) -> dict[str, FunctionSpec]:
-    """Return every function as the local cloud reads it from the built template: its code, its layers."""
-    return dict(read_template(local_bundle / "template.yaml", REQUIRED).functions)
-
-
-def test_functions_are_built(specs: dict[str, FunctionSpec]) -> None:
+def test_functions_are_built(built_functions: dict[str, FunctionSpec]) -> None:
     """Each function has its app.py, no libraries of its own, and the layer."""
-    assert specs.keys() == FOLDERS.keys()
-    for name, spec in specs.items():
+    assert built_functions.keys() == FOLDERS.keys()
+    for name, spec in built_functions.items():
         assert (spec.code / "app.py").is_file(), name
         assert not (spec.code / "requirements.txt").exists(), name
         assert len(spec.layers) == 1, name
@@ -84,10 +80,10 @@ def test_package_data_is_packed(layer: Path) -> None:
     assert wanted <= packed
 
 
-def test_sizes(layer: Path, specs: dict[str, FunctionSpec]) -> None:
+def test_sizes(layer: Path, built_functions: dict[str, FunctionSpec]) -> None:
     """Layer and function together are far from Lambda's limit."""
     size = sum(p.stat().st_size for p in layer.rglob("*") if p.is_file())
-    code = max(sum(p.stat().st_size for p in s.code.rglob("*")) for s in specs.values())
+    code = max(sum(p.stat().st_size for p in s.code.rglob("*")) for s in built_functions.values())
     assert size + code < UNZIPPED_LIMIT * 0.6
     assert code < 64 * 1024
 

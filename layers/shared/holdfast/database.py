@@ -15,7 +15,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
-from psycopg.types.json import JsonbDumper, set_json_dumps, set_json_loads
+from psycopg.types.json import Jsonb, JsonbDumper, set_json_loads
 from pydantic import SecretStr
 
 from holdfast.errors import LEDGER_ERRORS, LedgerMisuseError, UnavailableError
@@ -112,6 +112,14 @@ class Database:
             return cursor.fetchall()
 
 
+class ExactJsonDumper(JsonbDumper):
+    """Write JSON with amounts and ids as text; `_connect` reads its numbers as `Decimal`."""
+
+    @staticmethod
+    def _dumps(value: Any) -> str:  # noqa: ANN401 - JSON is of any shape
+        return json.dumps(value, default=str)
+
+
 def _connect(url: SecretStr, application_name: str) -> Connection:
     connection = psycopg.connect(
         url.get_secret_value(),
@@ -127,9 +135,8 @@ def _connect(url: SecretStr, application_name: str) -> Connection:
         keepalives_count=3,
         tcp_user_timeout=10_000,
     )
-    connection.adapters.register_dumper(dict, JsonbDumper)
-    # Amounts inside JSON stay exact on the way in and on the way out.
-    set_json_dumps(partial(json.dumps, default=str), connection)
+    for kind in (dict, Jsonb):
+        connection.adapters.register_dumper(kind, ExactJsonDumper)
     set_json_loads(partial(json.loads, parse_float=Decimal), connection)
     return connection
 

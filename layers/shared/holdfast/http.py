@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
@@ -25,7 +25,6 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
 )
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from holdfast.auth import AuthenticatedUser, TokenVerifier
 from holdfast.config import Settings
 from holdfast.errors import (
     ConfigurationError,
@@ -38,6 +37,9 @@ from holdfast.errors import (
     UnavailableError,
 )
 from holdfast.observability import Handler, count, init_sentry, logger, observed, report
+
+if TYPE_CHECKING:  # the webhooks have no users and need not import cryptography for them
+    from holdfast.auth import AuthenticatedUser, TokenVerifier
 
 BODY_BYTES_MAX = 102_400
 PROBLEM_JSON = "application/problem+json"

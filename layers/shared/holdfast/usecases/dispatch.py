@@ -34,6 +34,7 @@ from holdfast.vocabulary import GenerationStatus, MediaKind
 
 _CONTENT_POLICY = "BSE2006"
 _INPUT_FAMILY = "BSE2"
+_KEY_REUSED = "BSE2015"
 _OUT_OF_CREDITS = "provider_unavailable"
 
 
@@ -83,6 +84,10 @@ class Dispatcher:
                 return self._accepted(generation_id, outcome.provider_generation_id)
             case CanceledEarlier():
                 return self._refused(generation_id, "canceled_by_provider", None)
+            case Refused() if outcome.code == _KEY_REUSED:
+                # a job exists under this key and we do not know which: refunding it would be a guess
+                logger().error("other bytes were sent under this key", generation_id=generation_id)
+                count("IdempotencyKeyReused")
             case Refused() if not (is_replay and outcome.before_lookup):
                 return self._refused(generation_id, outcome.code, outcome.message)
             case OperatorOutOfCredits():
