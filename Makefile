@@ -21,8 +21,6 @@ ifneq (,$(wildcard /etc/ssl/certs/ca-certificates.crt /etc/ssl/cert.pem /etc/pki
 export UV_SYSTEM_CERTS := 1
 endif
 
-include build.mk
-
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +66,30 @@ check: .venv/dev.stamp ## format, lint, types, import direction, SQL style
 format: .venv/dev.stamp ## write the format that `check` wants
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# ---- building it -----------------------------------------------------------------------------------------------------
+
+ARCHITECTURE ?= arm64
+
+.PHONY: build
+build: .venv/local.stamp ## validate and build the bundle for AWS with `sam build` (ARCHITECTURE=x86_64 for the other one)
+	@$(PY) -m tools.build deploy --architecture $(ARCHITECTURE)
+
+.PHONY: build-local
+build-local: .venv/local.stamp ## build the bundle for this machine, to .aws-sam/local
+	@$(PY) -m tools.build local
+
+.PHONY: validate
+validate: .venv/local.stamp ## validate and lint template.yaml with the SAM CLI
+	@$(PY) -m tools.validate
+
+.PHONY: lint-template
+lint-template: .venv/dev.stamp ## lint the transformed template with cfn-lint and checkov
+	@$(PY) -m tools.lint_template
+
+.PHONY: deploy-check
+deploy-check: .venv/dev.stamp build ## deploy the built bundle for real, to a CloudFormation on this machine
+	@$(PY) -m tools.deploy_check
 
 # ---- keeping it ------------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class Stack:
         self,
         *,
         parameters: Mapping[str, str] | None = None,
+        template: Path = ROOT / "template.yaml",
         server: PostgresServer | None = None,
         database: str = DATABASE,
         durable: bool = False,
@@ -70,6 +71,7 @@ class Stack:
             "UPSTASH_REDIS_REST_TOKEN": secrets.token_hex(16),
         }
         self._parameters = dict(parameters or {})
+        self._template = template
         self._server = server
         self._durable = durable
         self._seed = seed
@@ -115,7 +117,7 @@ class Stack:
 
         self._tell("Supabase, Stripe, BabySea, Upstash")
         self._start_stand_ins()
-        self.cloud = Cloud(ROOT / "template.yaml", **self._cloud_options)
+        self.cloud = Cloud(self._template, **self._cloud_options)
         self._connect()
         self._cleanup.callback(self.cloud.stop)
         self.cloud.start(self._tell)

@@ -297,7 +297,12 @@ def _explain(error: ErrorDetails) -> str:
 
 
 def _is_secret(field: FieldInfo) -> bool:
-    return field.annotation is SecretStr or SecretStr in get_args(field.annotation)
+    return _mentions_secret(field.annotation)
+
+
+def _mentions_secret(annotation: object) -> bool:
+    """Say whether a type is a secret, also inside `Annotated` and `| None`."""
+    return annotation is SecretStr or any(_mentions_secret(part) for part in get_args(annotation))
 
 
 def _read_plain(name: str, environment: Mapping[str, str]) -> str | None:
