@@ -1,9 +1,10 @@
 """
-Run one function once: `python -m local.invoke get_status events/api.account.json`.
+Run one function once: `python -m local.invoke get_status events/http.account.json`.
 
-For the developer at work on one function. Its variables are those of `template.yaml` with the parameters' defaults,
-and over them what `.env` says; secrets are plain variables in `.env`, nothing is fetched. The log goes to standard
-error, the answer to standard output.
+For the developer at work on one function. Without a `.env` it starts the local cloud for it, with a user who has the
+Starter pack, and gives the sample a real token and fresh signatures; the answer is what that user would get. With a
+`.env` the function runs alone against the services named there, and the event goes in as it is. The log goes to
+standard error, the answer to standard output.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from local.client import UserClient
 from local.environment import Invocation, Sandbox
 from local.interpreter import source_interpreter
+from local.intrinsics import load
 from local.reaper import Reaper
 from local.runtime import Function
+from local.samples import freshened
+from local.stack import Stack
 from local.template import FunctionSpec, Template, TemplateError, read_template
 
 
@@ -68,6 +73,23 @@ def invoke_once(spec: FunctionSpec, event: Any) -> Invocation:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _read(path: Path) -> Template:
+    """Read a template; parameters without a default stay empty, `.env` or the stack says what they are."""
+    declared = load(path).get("Parameters", {})
+    return read_template(path, {name: "" for name, p in declared.items() if "Default" not in p})
+
+
+def invoke_in_stack(template: Path, logical_id: str, event: Any) -> Invocation:
+    """Run a function in a local cloud of its own, for a user with credits, and return how it went."""
+    with (
+        Stack(template=template, run_schedules=False) as stack,
+        UserClient(stack.url, stack.supabase.url, stack.supabase.publishable_key) as user,
+    ):
+        token = user.sign_up("invoke@example.com", "correct horse battery staple")
+        user.buy("starter")
+        return stack.cloud.invoke(logical_id, freshened(event, stack, token))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 1 when the function failed, 2 when it could not be run."""
     parser = argparse.ArgumentParser(prog="python -m local.invoke", description=__doc__)
@@ -78,11 +100,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         event = json.loads(options.event.read_text())
-        spec = find_function(read_template(options.template), options.function)
+        spec = find_function(_read(options.template), options.function)
     except (OSError, ValueError, KeyError, TemplateError) as error:
         print(f"error: {error.args[-1] if error.args else error}", file=sys.stderr)
         return 2
-    invocation = invoke_once(with_local_environment(spec, read_env_file(options.env_file)), event)
+    env_file = read_env_file(options.env_file)
+    invocation = (
+        invoke_once(with_local_environment(spec, env_file), event)
+        if env_file
+        else invoke_in_stack(options.template, spec.logical_id, event)
+    )
     print(invocation.log, end="", file=sys.stderr)
     print(invocation.payload.decode())
     return 1 if invocation.is_error else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -247,6 +248,27 @@ def test_lost_refresh_answer_is_forgiven(
     assert first is not None
     assert again is not None
     assert again.refresh_token == first.refresh_token
+
+
+def test_tabs_that_refresh_at_once_share_a_token(
+    http: httpx.Client, supabase: Supabase, admin: psycopg.Connection, alice: Person
+) -> None:
+    """Tabs that refresh with the same token at once all get the same new one."""
+    url, headers = f"{supabase.url}/auth/v1/token", {"apikey": supabase.publishable_key}
+    credentials = {"email": alice.email, "password": PASSWORD}
+    query = {"grant_type": "password"}
+    old = http.post(url, params=query, json=credentials, headers=headers).json()["refresh_token"]
+
+    def refresh(_: int) -> str:
+        query, body = {"grant_type": "refresh_token"}, {"refresh_token": old}
+        answer = http.post(url, params=query, json=body, headers=headers)
+        return str(answer.json()["refresh_token"])
+
+    with ThreadPoolExecutor(6) as tabs:
+        new = set(tabs.map(refresh, range(12)))
+    assert len(new) == 1
+    statement = "select token from auth.refresh_tokens where parent = %s"
+    assert admin.execute(statement, (old,)).fetchall() == [(new.pop(),)]
 
 
 def test_stolen_refresh_token_ends_the_session(

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import psycopg
+import pytest
+from tests.clock import Clock
+from tests.factories import Backend, Balance, Order, new_user
+from tests.raising import raises_sqlstate
+from tests.sql.amounts import NOT_AMOUNTS
+
+
+class TestCreated:
+    def test_queued_and_reserved(self, backend: Backend) -> None:
+        """A new generation is queued, its price reserved, and the answer says what is left."""
+        user = new_user()
+        backend.ledger.grant(user, 10)
+
+        answer = backend.create(Order(user, cost="2.5"))
+
+        assert (answer["outcome"], answer["status"]) == ("created", "queued")
+        assert (answer["cost_credits"], answer["available_credits"]) == (
+            Decimal("2.5"),
+            Decimal("7.5"),
+        )
+        assert backend.ledger.balance(user).reserved == Decimal("2.5")
+        assert backend.states(answer["generation_id"]) == ["queued"]
+        assert backend.ledger.audit(user) == []
+
+    def test_everything_is_kept(self, backend: Backend) -> None:
+        """The request is kept byte for byte, the price as it was, the reservation under the same id."""
+        user = new_user()
+        backend.ledger.grant(user, 10)
+        request = '{"prompt": "grüß dich",  "seed":1.50}'
+        order = Order(user, 4, 2, kind="video", fields={"ratio": "1:1"}, request=request)
+
+        generation = backend.create(order)["generation_id"]
+
+        row = backend.generation(generation)
+        assert (row["kind"], row["output_count"], row["fields"]) == ("video", 2, {"ratio": "1:1"})
+        assert row["reservation_id"] == generation
+        dispatch = backend.db.row(
+            "select * from backend.dispatches where generation_id = %s", generation
+        )
+        assert dispatch["request"] == request
+        assert dispatch["price"] == {"credits": "4"}
+        assert dispatch["provider_generation_id"] is None
+
+    def test_free(self, backend: Backend) -> None:
+        """What costs nothing needs no balance."""
+        user = new_user()
+
+        answer = backend.create(Order(user, cost=0))
+
+        assert (answer["outcome"], answer["available_credits"]) == ("created", 0)
+        assert backend.ledger.audit(user) == []
+
+
+class TestSameKey:
+    def test_same_request(self, backend: Backend) -> None:
+        """The same key and request answer with the first generation and reserve nothing."""
+        user = new_user()
+        backend.ledger.grant(user, 10)
+        order = Order(user, 3)
+        first = backend.create(order)
+
+        second = backend.create(order)
+
+        assert second["outcome"] == "existing"
+        assert second["generation_id"] == first["generation_id"]
+        assert backend.ledger.balance(user) == Balance(Decimal(7), Decimal(3), Decimal(0))
+
+    def test_same_request_when_it_is_over(self, backend: Backend) -> None:
+        """The key answers with its generation for ever: what it has become and what it cost then."""
+        generation, _ = backend.storing(cost=3)
+        backend.complete(generation, 1)
+        row = backend.generation(generation)
+
+        answer = backend.create(Order(row["user_id"], 99, key=row["idempotency_key"]))
+
+        assert (answer["outcome"], answer["status"]) == ("existing", "succeeded")
+        assert answer["cost_credits"] == 3
+
+    def test_other_request(self, backend: Backend) -> None:
+        """The same key with another request is a conflict and changes nothing."""
+        user = new_user()
+        backend.ledger.grant(user, 10)
+        order = Order(user, 3)
+        backend.create(order)
+
+        answer = backend.create(replace(order, request_hash="other"))
+
+        assert answer["outcome"] == "idempotency_conflict"
+        assert backend.ledger.balance(user).available == 7
+
+    def test_other_user(self, backend: Backend) -> None:
+        """Keys are each user's own."""
+        order = Order(new_user(), 0)
+        backend.create(order)
+
+        assert backend.create(replace(order, user=new_user()))["outcome"] == "created"
+
+    @pytest.mark.parametrize("limits", [{"max_active": 1}, {"per_hour": 1}], ids=str)
+    def test_limits_do_not_stop_a_repetition(
+        self, backend: Backend, limits: dict[str, int]
+    ) -> None:
+        """A repeated request is answered, whatever the limits say of new ones."""
+        order = replace(Order(new_user(), 0), **limits)  # type: ignore[arg-type]
+        backend.create(order)
+
+        assert backend.create(order)["outcome"] == "existing"
+
+
+class TestInsufficient:
+    def test_nothing_is_kept(self, backend: Backend) -> None:
+        """Refused for credits no row remains, so the same key works after a top-up."""
+        user = new_user()
+        backend.ledger.grant(user, 2)
+        order = Order(user, 3)
+
+        answer = backend.create(order)
+
+        assert answer["outcome"] == "insufficient_credits"
+        assert answer["generation_id"] is None
+        assert (answer["cost_credits"], answer["available_credits"]) == (3, 2)
+        assert backend.db.rows("select from generations where user_id = %s", user) == []
+        assert backend.ledger.kinds(user) == ["grant"]
+
+        backend.ledger.grant(user, 1)
+        assert backend.create(order)["outcome"] == "created"
+
+    def test_refusals_do_not_count(self, backend: Backend) -> None:
+        """What was refused for credits does not use up the hourly limit."""
+        user = new_user()
+        for _ in range(3):
+            backend.create(Order(user, 3, per_hour=1))
+        backend.ledger.grant(user, 3)
+
+        assert backend.create(Order(user, 3, per_hour=1))["outcome"] == "created"
+
+
+class TestLimits:
+    def test_too_many_active(self, backend: Backend) -> None:
+        """Beyond the limit of unfinished generations none starts; a finished one makes room."""
+        user = new_user()
+        first = backend.create(Order(user, 0, max_active=2))["generation_id"]
+        backend.create(Order(user, 0, max_active=2))
+
+        refused = backend.create(Order(user, 0, max_active=2))
+        assert (refused["outcome"], refused["generation_id"]) == ("too_many_active", None)
+        assert refused["retry_after_seconds"] > 0
+
+        backend.refuse(first)
+        assert backend.create(Order(user, 0, max_active=2))["outcome"] == "created"
+
+    @pytest.mark.own_database
+    def test_too_many_in_an_hour(self, backend: Backend, clock: Clock) -> None:
+        """Beyond the hourly limit the answer says in how many seconds there is room, and then there is."""
+        user = new_user()
+        backend.refuse(backend.create(Order(user, 0, per_hour=2))["generation_id"])
+        clock.advance(minutes=45)
+        backend.create(Order(user, 0, per_hour=2))
+
+        refused = backend.create(Order(user, 0, per_hour=2))
+        assert (refused["outcome"], refused["retry_after_seconds"]) == ("rate_limited", 15 * 60)
+
+        clock.advance(minutes=15)
+        assert backend.create(Order(user, 0, per_hour=2))["outcome"] == "created"
+
+    def test_limits_are_each_users_own(self, backend: Backend) -> None:
+        """One user's generations do not count for another."""
+        backend.create(Order(new_user(), 0, max_active=1, per_hour=1))
+
+        answer = backend.create(Order(new_user(), 0, max_active=1, per_hour=1))
+
+        assert answer["outcome"] == "created"
+
+
+class TestRefused:
+    @pytest.mark.parametrize("cost", NOT_AMOUNTS.values(), ids=NOT_AMOUNTS)
+    def test_not_an_amount(self, backend: Backend, cost: str) -> None:
+        """A price that is no amount raises HF001 and keeps nothing."""
+        user = new_user()
+        backend.ledger.grant(user, 10)
+
+        with raises_sqlstate("HF001"):
+            backend.create(Order(user, cost))
+
+        assert backend.ledger.kinds(user) == ["grant"]
+
+    @pytest.mark.parametrize("change", [{"output_count": 0}, {"kind": "audio"}], ids=str)
+    def test_impossible_order(self, backend: Backend, change: dict[str, object]) -> None:
+        """An order no table holds fails whole: nothing stays reserved."""
+        user = new_user()
+        backend.ledger.grant(user, 10)
+
+        with pytest.raises(psycopg.errors.CheckViolation):
+            backend.create(replace(Order(user, 3), **change))  # type: ignore[arg-type]
+
+        assert backend.ledger.balance(user).available == 10
+
+    @pytest.mark.own_database
+    def test_expired_credits(self, backend: Backend, clock: Clock) -> None:
+        """Credits that expired a moment ago pay for nothing, and the answer shows them gone."""
+        user = new_user()
+        backend.ledger.grant(user, 10, expires_at=clock.now() + timedelta(days=1))
+        clock.advance(days=1)
+
+        answer = backend.create(Order(user, 3))
+
+        assert answer["outcome"] == "insufficient_credits"
+        assert answer["available_credits"] == 0
+        assert backend.ledger.audit() == []
