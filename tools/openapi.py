@@ -23,7 +23,7 @@ FUNCTIONS = ("create_checkout", "create_generation", "get_status")
 PUBLIC = {("/catalog", "get"), ("/models", "get")}
 
 # Enough for the settings to be accepted; nothing is called.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "STAGE": "docs",
     "DATABASE_URL": "postgresql://docs@127.0.0.1/docs",
     "SUPABASE_URL": "http://127.0.0.1:1",
@@ -110,7 +110,7 @@ def _complete(operation: dict[str, Any], *, is_public: bool) -> None:
 
 
 def _schema_of(name: str) -> dict[str, Any]:
-    os.environ.update(_ENVIRONMENT | {"POWERTOOLS_SERVICE_NAME": name})
+    os.environ.update(ENVIRONMENT | {"POWERTOOLS_SERVICE_NAME": name})
     path = ROOT / "functions" / name / "app.py"
     spec = importlib.util.spec_from_file_location(f"functions.{name}.app", path)
     if spec is None or spec.loader is None:

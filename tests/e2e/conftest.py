@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 
 import pytest
 from tests.e2e.support import Person, World
+
+TROUBLE = re.compile(r'"(WARNING|ERROR|CRITICAL)"|errorType|Traceback|timed out|Runtime\.')
+"""What a log says when something went wrong, expected or not: shown with a test that failed."""
 
 
 @pytest.fixture(name="world", scope="session")
@@ -22,14 +26,10 @@ def _in_order(world: World) -> Iterator[None]:
     before = len(world.stack.cloud.logs.text())
     yield
     world.calm()
+    log = world.stack.cloud.logs.text()[before:]
+    print(*(line for line in log.splitlines() if TROUBLE.search(line)), sep="\n")
     assert world.audit() == []
-    assert "UnexpectedError" not in world.stack.cloud.logs.text()[before:]
-
-
-@pytest.fixture(name="new_person")
-def _new_person(world: World) -> Callable[..., Person]:
-    """Return a function that signs people up, with credits if asked."""
-    return world.person
+    assert "UnexpectedError" not in log
 
 
 @pytest.fixture(name="alice")

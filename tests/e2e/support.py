@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from types import TracebackType
 from typing import Any, LiteralString, Self, TypeVar
 from uuid import uuid4
@@ -164,6 +165,7 @@ class World:
         )
         self.tape = Tape()
         self.people: list[Person] = []
+        self._clients: list[httpx.Client] = []
         self._numbers = itertools.count(1)
         self._cleanup = ExitStack()
 
@@ -175,7 +177,7 @@ class World:
             self.db: psycopg.Connection[DictRow] = cleanup.enter_context(
                 psycopg.connect(url, autocommit=True, row_factory=dict_row)
             )
-            self.http = self.client()
+            cleanup.callback(self._hang_up)
             self._cleanup = cleanup.pop_all()
         return self
 
@@ -189,6 +191,11 @@ class World:
 
     # --- people ---
 
+    @cached_property
+    def http(self) -> httpx.Client:
+        """A client of nobody."""
+        return self.client()
+
     def client(self, token: str | None = None) -> httpx.Client:
         """Return an HTTP client of the product whose answers are kept for the search for secrets."""
         client = httpx.Client(
@@ -198,7 +205,7 @@ class World:
             limits=httpx.Limits(max_connections=200),
             event_hooks={"response": [self.tape.record]},
         )
-        self._cleanup.callback(client.close)
+        self._clients.append(client)
         return client
 
     def person(self, credit: str | None = None) -> Person:
@@ -348,7 +355,7 @@ class World:
         return self.rows("select * from ledger.audit()")
 
     def calm(self) -> None:
-        """Switch every fault off and wait until nothing is on its way."""
+        """Switch every fault off, wait until nothing is on its way, and let the users go."""
         stack = self.stack
         for stand_in in (stack.supabase, stack.stripe, stack.upstash):
             stand_in.faults.clear()
@@ -357,6 +364,12 @@ class World:
         stack.stripe.webhook_faults.reset()
         stack.babysea.wait_idle(20)
         stack.stripe.drain(20)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        while self._clients:
+            self._clients.pop().close()
+        self.__dict__.pop("http", None)
 
     def leaks(self) -> list[str]:
         """Return every place where a secret was found that does not belong there."""
