@@ -55,7 +55,7 @@ class TestDatabase:
 
     @contextlib.contextmanager
     def acting_as(
-        self, role: str, user: UUID | None = None, claims: Mapping[str, Any] | None = None
+        self, role: str, user: UUID | str | None = None, claims: Mapping[str, Any] | None = None
     ) -> Iterator[Connection]:
         """
         Open a transaction as an API role, the way the Data API does; it is rolled back.

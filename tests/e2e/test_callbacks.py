@@ -5,8 +5,10 @@ import time
 from uuid import uuid4
 
 import pytest
-from local.standins.babysea_webhooks import TEST_GENERATION_ID
-from tests.e2e.support import IMAGE_COST, Json, Person, World, wait_for
+
+from local.standins.babysea_webhooks import TEST_GENERATION_ID, Delivery
+from tests.e2e.people import IMAGE_COST, Json, Person, wait_for
+from tests.e2e.world import World
 
 CALLBACK = "BabyseaCallbackFunction"
 AFTERWARDS = ("9.995", "0.000", "0.000")
@@ -72,7 +74,7 @@ def test_a_callback_that_comes_twice_settles_once(world: World, alice: Person, f
     assert settled_once(alice)
 
 
-def deliveries(world: World, generation_id: str) -> list[object]:
+def deliveries(world: World, generation_id: str) -> list[Delivery]:
     """Return the callbacks of a generation's job."""
     job = world.job(generation_id)
     return [d for d in world.stack.babysea.deliveries if d.generation_id == job.generation_id]
@@ -149,9 +151,7 @@ def test_a_withheld_success_stays_withheld(world: World) -> None:
     late = person.start()
     world.callback("generation.failed", data(world, late, "failed"))
     person.finished(person.start())
-    success = data(
-        world, late, "succeeded", generation_output_file=output_urls(world, late)
-    )
+    success = data(world, late, "succeeded", generation_output_file=output_urls(world, late))
     assert world.callback("generation.completed", success).json() == {"outcome": "withheld"}
     world.grant(person, "1")
 
@@ -185,7 +185,9 @@ def test_a_callback_that_is_not_to_be_believed_changes_nothing(
     world.stack.babysea.wait_idle()
 
     statuses = {
-        attempt.status for delivery in deliveries(world, generation) for attempt in delivery.attempts
+        attempt.status
+        for delivery in deliveries(world, generation)
+        for attempt in delivery.attempts
     }
     assert statuses == {400}
     assert alice.generation(generation)["status"] == "processing"
@@ -267,13 +269,12 @@ def test_a_signed_body_that_is_no_event_is_malformed(world: World, body: bytes) 
         "/webhooks/babysea",
         content=body,
         headers={
-            "content-type": "application/json",
+            "content-type": "application/octet-stream",  # or the gateway mends what is not UTF-8
             "x-babysea-signature": world.stack.babysea.sign(body),
         },
     )
 
-    assert answer.status_code == 400
-    assert answer.json()["code"] in ("malformed_request", "invalid_signature")
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
 
 
 def test_lost_answer_and_lost_callback_are_recovered(world: World, alice: Person) -> None:
@@ -309,7 +310,7 @@ def test_a_lost_answer_is_mended_by_the_client_itself(world: World, alice: Perso
 
     accepted = alice.ask()
 
-    assert accepted.json()["status"] == "processing"
+    assert accepted.json()["status"] != "queued"
     assert alice.finished(accepted.json()["id"])["status"] == "succeeded"
     assert world.stack.babysea.submissions[accepted.json()["id"]] == 1
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 from collections import Counter
 from uuid import uuid4
 
-from tests.e2e.support import Person, World, at_once
+from tests.e2e.people import Person, at_once
+from tests.e2e.world import World
 
 
 def test_twenty_double_clicks_make_one_generation(world: World, alice: Person) -> None:

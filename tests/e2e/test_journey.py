@@ -11,16 +11,8 @@ import pytest
 from PIL import Image
 from supabase import Client, ClientOptions, create_client
 
-from tests.e2e.support import (
-    FOUR_COST,
-    FOUR_IMAGES,
-    IMAGE,
-    IMAGE_COST,
-    VIDEO,
-    Person,
-    World,
-    wait_for,
-)
+from tests.e2e.people import FOUR_COST, FOUR_IMAGES, IMAGE, IMAGE_COST, VIDEO, Person, wait_for
+from tests.e2e.world import World
 
 ORDER = ["queued", "processing", "storing", "succeeded"]
 
@@ -121,7 +113,7 @@ def test_states_are_seen_in_their_order(world: World, alice: Person) -> None:
     seen: list[str] = []
 
     def look() -> bool:
-        status = alice.generation(generation)["status"]
+        status = str(alice.generation(generation)["status"])
         if status not in seen:
             seen.append(status)
         return status == "succeeded"
@@ -140,7 +132,11 @@ def test_a_video_is_generated_and_priced_by_the_second(world: World, alice: Pers
 
     done = alice.finished(generation)
 
-    assert (done["status"], done["kind"], done["charged_credits"]) == ("succeeded", "video", "0.150")
+    assert (done["status"], done["kind"], done["charged_credits"]) == (
+        "succeeded",
+        "video",
+        "0.150",
+    )
     (output,) = done["outputs"]
     data = httpx.get(output["url"]).content
     assert output["content_type"] == "video/mp4"

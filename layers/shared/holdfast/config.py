@@ -9,6 +9,7 @@ setting and never show its value.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -346,6 +347,8 @@ def _secrets_manager() -> SecretsProvider:
     )
     from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415
 
+    # At DEBUG, which the stage's log level may be, it writes out every answer, secrets and all.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     return SecretsProvider(
         boto_config=Config(
             connect_timeout=2, read_timeout=3, retries={"mode": "standard", "max_attempts": 3}

@@ -1,8 +1,8 @@
 """
-What the end-to-end tests share: the running product, its users, and waiting without blind sleeps.
+The running product, and what no user can do to it.
 
-Everything a user can do goes over HTTP. The database is touched for what no user can do: give credits without a
-payment, let time pass for one generation, take the database away, and read the books afterwards.
+Give credits without a payment, let time pass, take the database or the queue away, forge a callback, and read the
+books afterwards.
 """
 
 from __future__ import annotations
@@ -11,35 +11,28 @@ import itertools
 import json
 import os
 import secrets
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from types import TracebackType
-from typing import Any, LiteralString, Self, TypeVar
+from typing import Any, LiteralString, Self
 from uuid import uuid4
 
 import httpx
 import psycopg
-from local.stack import Stack
-from local.standins.babysea_job import Job
 from psycopg.rows import DictRow, dict_row
 
+from local.stack import Stack
+from local.standins.babysea_job import Job
 from tests.e2e.canaries import Tape, find_leaks
-
-IMAGE = "bfl/flux-schnell"
-IMAGE_COST = "0.005"
-FOUR_IMAGES = "bytedance/seedream-4"
-FOUR_COST = "0.120"
-VIDEO = "bytedance/seedance-1-pro"
-FINAL = frozenset({"succeeded", "failed", "canceled"})
+from tests.e2e.people import Json, Person
 
 PARAMETERS = {
     "MaxActiveGenerations": "200",
     "GenerationsPerHour": "10000",
     "CheckoutsPerHour": "1000",
     "RequestsPerMinute": "100000",
+    "LogLevel": "DEBUG",  # the search for secrets is to read all that can be logged
     # The sweep sees what a test made old (`World.age`), and nothing that an earlier test left behind.
     "SweepAfterSeconds": "86400",
 }
@@ -52,24 +45,6 @@ PACE: dict[str, Any] = {
     "disable_after": None,
 }
 
-Json = dict[str, Any]
-T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T], seconds: float = 20.0) -> T:
-    """Return the first true answer of `condition`; fail when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.03)
-    return answer
-
-
-def at_once(count: int, action: Callable[[int], T]) -> list[T]:
-    """Run `action` in `count` threads at the same time and return the answers in order."""
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(action, range(count)))
-
 
 class CanaryStack(Stack):
     """The product with a password in its database URL: a secret that the local trust does not ask for."""
@@ -79,81 +54,6 @@ class CanaryStack(Stack):
         self.database_password = secrets.token_hex(16)
         address = self.secrets["DATABASE_URL"].replace("@", f":{self.database_password}@", 1)
         self.secrets["DATABASE_URL"] = self.cloud.secrets["DATABASE_URL"] = address
-
-
-class Person:
-    """A signed-up user and the requests such a user makes. `canary` is in each of their prompts."""
-
-    def __init__(self, http: httpx.Client, user_id: str, email: str, password: str) -> None:
-        self.http = http
-        self.id = user_id
-        self.email = email
-        self.password = password
-        self.canary = f"canary-{secrets.token_hex(8)}"
-
-    @property
-    def token(self) -> str:
-        """The access token."""
-        return self.http.headers["authorization"].removeprefix("Bearer ")
-
-    def get(self, path: str, **query: str | int) -> Json:
-        """Return the answer of a GET that must succeed."""
-        answer = self.http.get(path, params=query)
-        assert answer.status_code == 200, answer.text
-        found: Json = answer.json()
-        return found
-
-    def wish(self, prompt: str = "a red boat", model: str = IMAGE, **fields: Any) -> Json:
-        """Return a request for a generation."""
-        return {"model": model, "prompt": f"{self.canary} {prompt}", **fields}
-
-    def ask(self, wish: Json | None = None, key: str | None = None) -> httpx.Response:
-        """Ask for a generation."""
-        return self.http.post(
-            "/generations",
-            json=wish or self.wish(),
-            headers={"idempotency-key": key or str(uuid4())},
-        )
-
-    def start(self, wish: Json | None = None) -> str:
-        """Ask for a generation that must be accepted, and return its id."""
-        answer = self.ask(wish)
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["id"])
-
-    def generation(self, generation_id: str) -> Json:
-        """Return a generation as its user sees it."""
-        return self.get(f"/generations/{generation_id}")
-
-    def reaches(self, generation_id: str, *statuses: str, seconds: float = 20.0) -> Json:
-        """Wait until a generation has one of the statuses, and return it."""
-
-        def look() -> Json | None:
-            found = self.generation(generation_id)
-            return found if found["status"] in statuses else None
-
-        found = wait_for(look, seconds)
-        assert found
-        return found
-
-    def finished(self, generation_id: str, seconds: float = 20.0) -> Json:
-        """Wait until a generation is in a final state, and return it."""
-        return self.reaches(generation_id, *FINAL, seconds=seconds)
-
-    def credits(self) -> tuple[str, str, str]:
-        """Return what is available, reserved and owed."""
-        account = self.get("/account")
-        return account["available"], account["reserved"], account["owed"]
-
-    def movements(self) -> list[str]:
-        """Return the types of the ledger entries, oldest first."""
-        return [entry["type"] for entry in reversed(self.get("/account/ledger")["entries"])]
-
-    def checkout(self, pack_id: str = "starter") -> str:
-        """Start a checkout and return its session id."""
-        answer = self.http.post("/checkout", json={"pack_id": pack_id})
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["session_id"])
 
 
 class World:
