@@ -1,0 +1,1 @@
+"""The machine-local cloud: everything `make demo` and `make dev` need, and nothing the product imports."""

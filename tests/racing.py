@@ -9,6 +9,7 @@ from threading import Barrier
 from typing import Any, LiteralString
 
 import psycopg
+
 from tests.database import Connection, TestDatabase
 
 Step = Callable[[Connection], Any]

@@ -52,12 +52,17 @@ def dump(server: PostgresServer, name: str) -> str:
 
 
 def objects(schema: str) -> list[str]:
-    """Return what a dumped schema holds: kind and name of each object, whichever major wrote it."""
+    """
+    Return what a dumped schema holds: kind and name of each object, whichever major wrote it.
+
+    Extensions are left out: a server has those it was built with.
+    """
     return sorted(
         f"{kind} {namespace}.{name}"
         for name, kind, namespace in re.findall(
             r"^-- Name: (.+); Type: (.+); Schema: (.+); Owner: ", schema, re.MULTILINE
         )
+        if "EXTENSION" not in f"{kind} {name}"
     )
 
 

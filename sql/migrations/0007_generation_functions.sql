@@ -252,16 +252,16 @@ begin
     on conflict (delivery_id) do nothing;
   if not found then
     outcome := 'duplicate';
-  elsif p_payload ->> 'status' is null then
-    outcome := 'noted';
-  elsif generation_id is null then
-    outcome := 'parked';
   else
-    outcome := backend.apply_result(
-      generation_id, p_payload ->> 'status', p_payload -> 'output_urls', p_payload ->> 'error_code',
-      p_payload ->> 'error_message', p_event);
-  end if;
-  if outcome <> 'duplicate' then
+    if p_payload ->> 'status' is null then
+      outcome := 'noted';
+    elsif generation_id is null then
+      outcome := 'parked';
+    else
+      outcome := backend.apply_result(
+        generation_id, p_payload ->> 'status', p_payload -> 'output_urls', p_payload ->> 'error_code',
+        p_payload ->> 'error_message', p_event);
+    end if;
     update backend.inbox set outcome = record_callback.outcome where delivery_id = p_delivery_id;
   end if;
   select g.status into status from public.generations g where g.id = generation_id;

@@ -90,7 +90,13 @@ class Model:
                 grant.remaining = ZERO
 
     def grant(
-        self, user: UUID, source: str, key: str, amount: Decimal, expires_at: datetime, priority: int
+        self,
+        user: UUID,
+        source: str,
+        key: str,
+        amount: Decimal,
+        expires_at: datetime,
+        priority: int,
     ) -> str:
         """Do as `ledger.grant`."""
         if not _is_amount(amount) or amount == 0:
@@ -99,7 +105,9 @@ class Model:
             if (known.user, known.source, known.amount) != (user, source, amount):
                 raise MisuseError("HF002")
             return "duplicate"
-        self._add(key, Grant(user, source, amount, amount - self._pay(user, amount), expires_at, priority))
+        self._add(
+            key, Grant(user, source, amount, amount - self._pay(user, amount), expires_at, priority)
+        )
         return "granted"
 
     def reserve(self, user: UUID, reservation: UUID, amount: Decimal) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.database import Connection
 from tests.factories import Ledger, new_user
 from tests.raising import raises_sqlstate

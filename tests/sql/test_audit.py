@@ -9,6 +9,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+
 from tests.database import Connection
 from tests.factories import Ledger, new_user
 

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+
 from tests.factories import Backend, Balance, new_key, new_user
 
 
@@ -17,6 +18,8 @@ def inbox(backend: Backend, delivery: str) -> dict[str, object]:
 
 
 class TestMarkSubmitted:
+    """The provider accepted."""
+
     def test_submitted(self, backend: Backend) -> None:
         """An accepted generation is processing under the provider's id."""
         generation = backend.queued()
@@ -50,6 +53,8 @@ class TestMarkSubmitted:
 
 
 class TestMarkRefused:
+    """The provider refused for good."""
+
     def test_refunded(self, backend: Backend) -> None:
         """A refusal for good fails the generation and refunds it at once."""
         user = new_user()
@@ -75,6 +80,8 @@ class TestMarkRefused:
 
 
 class TestCallback:
+    """A callback of a known generation."""
+
     def test_success_waits_for_storage(self, backend: Backend) -> None:
         """A success moves to storing; nothing is charged before the outputs are stored."""
         generation, provider_id = backend.processing(cost=3)
@@ -133,9 +140,7 @@ class TestCallback:
         with pytest.raises(psycopg.errors.RaiseException):
             backend.callback(provider_id, "exploded", delivery=delivery)
 
-        assert (
-            backend.db.rows("select from backend.inbox where delivery_id = %s", delivery) == []
-        )
+        assert backend.db.rows("select from backend.inbox where delivery_id = %s", delivery) == []
 
     def test_success_without_outputs(self, backend: Backend) -> None:
         """A success that names no file is a success of nothing, and no later one reopens it."""
@@ -153,8 +158,20 @@ class TestCallback:
         assert backend.status(generation) == "failed"
         assert backend.ledger.balance(user).available == 3
 
+    def test_second_success_is_not_left_parked(self, backend: Backend) -> None:
+        """Another delivery of a success is kept as the duplicate it is, not as one that waits."""
+        _, provider_id = backend.storing()
+        delivery = new_key("msg")
+
+        assert (
+            backend.callback(provider_id, "succeeded", delivery=delivery)["outcome"] == "duplicate"
+        )
+        assert inbox(backend, delivery)["outcome"] == "duplicate"
+
 
 class TestEarlyCallback:
+    """A callback quicker than our own note of the provider's id."""
+
     @pytest.mark.parametrize(
         ("status", "then"),
         [("processing", "processing"), ("succeeded", "storing"), ("failed", "failed")],
@@ -212,6 +229,8 @@ class TestEarlyCallback:
 
 
 class TestLateSuccess:
+    """A success after the refund."""
+
     def test_charged_again(self, backend: Backend) -> None:
         """A success after the refund reserves again, and only then delivers; once."""
         user = new_user()
@@ -290,6 +309,8 @@ class TestLateSuccess:
 
 
 class TestOutOfOrder:
+    """Callbacks in every order."""
+
     @pytest.mark.parametrize("late", ["pending", "processing", "failed", "canceled"])
     @pytest.mark.parametrize("stored", [False, True])
     def test_after_a_success(self, backend: Backend, late: str, *, stored: bool) -> None:

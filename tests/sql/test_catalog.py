@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+
 from tests.database import Connection, TestDatabase
 from tests.sql.catalog import CHECKS, Check
 
@@ -10,11 +11,10 @@ each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.na
 
 
 @pytest.fixture(name="exposing_database", scope="module")
-def _exposing_database(request: pytest.FixtureRequest) -> TestDatabase:
+def _exposing_database(request: pytest.FixtureRequest) -> Iterator[TestDatabase]:
     """Return a database migrated under the platform's default privileges of before October 2026."""
-    database: TestDatabase = request.getfixturevalue("templates").copy(auto_expose=True)
-    request.addfinalizer(database.close)
-    return database
+    with request.getfixturevalue("templates").copy(auto_expose=True) as database:
+        yield database
 
 
 @each_check

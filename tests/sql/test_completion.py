@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from uuid import uuid4
 
 import psycopg
 import pytest
-from tests.factories import Backend, Balance, new_key, new_user, outputs
+
+from tests.factories import Backend, Balance, new_user, outputs
 from tests.raising import raises_sqlstate
 
 
 class TestSucceeded:
+    """Outputs were stored."""
+
     def test_all_delivered(self, backend: Backend) -> None:
         """All outputs stored: charged in full, finished, the files noted."""
         user = new_user()
@@ -39,7 +43,7 @@ class TestSucceeded:
     def test_some_delivered(
         self, backend: Backend, cost: str, count: int, delivered: int, charged: str
     ) -> None:
-        """k of n charge k/n of the price, to the nearest thousandth, and the rest is refunded."""
+        """Part of n outputs charges that part of the price, to the nearest thousandth, and the rest is refunded."""
         user = new_user()
         generation, _ = backend.storing(user, cost, count)
 
@@ -65,6 +69,8 @@ class TestSucceeded:
 
 
 class TestFailed:
+    """No output was stored."""
+
     def test_none_delivered(self, backend: Backend) -> None:
         """Outputs lost for good: failed, refunded, and the code says why."""
         user = new_user()
@@ -86,6 +92,8 @@ class TestFailed:
 
 
 class TestRefused:
+    """Calls that settle nothing."""
+
     @pytest.mark.parametrize("first", [0, 1])
     @pytest.mark.parametrize("second", [0, 1])
     def test_twice(self, backend: Backend, first: int, second: int) -> None:
@@ -133,12 +141,13 @@ class TestRefused:
         backend.ledger.settle(generation, 0)
         before = backend.generation(generation)
 
+        ways: dict[str, Callable[[], object]] = {
+            "complete": lambda: backend.complete(generation, 1),
+            "fail": lambda: backend.callback(provider_id, "failed"),
+            "abandon": lambda: backend.abandon(generation),
+        }
+
         with pytest.raises(psycopg.errors.RaiseException):
-            if finish == "complete":
-                backend.complete(generation, 1)
-            elif finish == "fail":
-                backend.callback(provider_id, "failed", delivery=new_key("msg"))
-            else:
-                backend.abandon(generation)
+            ways[finish]()
 
         assert backend.generation(generation) == before

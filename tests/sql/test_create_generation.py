@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import psycopg
 import pytest
+
 from tests.clock import Clock
 from tests.factories import Backend, Balance, Order, new_user
 from tests.raising import raises_sqlstate
@@ -13,6 +14,8 @@ from tests.sql.amounts import NOT_AMOUNTS
 
 
 class TestCreated:
+    """A request that is taken."""
+
     def test_queued_and_reserved(self, backend: Backend) -> None:
         """A new generation is queued, its price reserved, and the answer says what is left."""
         user = new_user()
@@ -59,6 +62,8 @@ class TestCreated:
 
 
 class TestSameKey:
+    """The client's idempotency key, used again."""
+
     def test_same_request(self, backend: Backend) -> None:
         """The same key and request answer with the first generation and reserve nothing."""
         user = new_user()
@@ -114,6 +119,8 @@ class TestSameKey:
 
 
 class TestInsufficient:
+    """Too few credits."""
+
     def test_nothing_is_kept(self, backend: Backend) -> None:
         """Refused for credits no row remains, so the same key works after a top-up."""
         user = new_user()
@@ -142,6 +149,8 @@ class TestInsufficient:
 
 
 class TestLimits:
+    """Limits of active and hourly generations."""
+
     def test_too_many_active(self, backend: Backend) -> None:
         """Beyond the limit of unfinished generations none starts; a finished one makes room."""
         user = new_user()
@@ -179,6 +188,8 @@ class TestLimits:
 
 
 class TestRefused:
+    """Requests that cannot be."""
+
     @pytest.mark.parametrize("cost", NOT_AMOUNTS.values(), ids=NOT_AMOUNTS)
     def test_not_an_amount(self, backend: Backend, cost: str) -> None:
         """A price that is no amount raises HF001 and keeps nothing."""

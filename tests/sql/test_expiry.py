@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
 from tests.clock import Clock
 from tests.factories import Ledger, new_user
 

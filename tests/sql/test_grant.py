@@ -6,6 +6,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+
 from tests.clock import Clock
 from tests.database import NEVER
 from tests.factories import Balance, Ledger, new_key, new_user
@@ -14,6 +15,8 @@ from tests.sql.amounts import LARGEST, NOT_AMOUNTS
 
 
 class TestGranted:
+    """The outcome `granted`."""
+
     def test_credits_become_available(self, ledger: Ledger) -> None:
         """A grant adds its amount to the balance and writes one entry under its key."""
         user = new_user()
@@ -77,6 +80,8 @@ class TestGranted:
 
 
 class TestDuplicate:
+    """A source key, used again."""
+
     def test_same_key_grants_once(self, ledger: Ledger) -> None:
         """The same key with the same terms is a duplicate and changes nothing."""
         user = new_user()
@@ -117,6 +122,8 @@ class TestDuplicate:
 
 
 class TestRefused:
+    """What is not granted."""
+
     @pytest.mark.parametrize("amount", ["0", *NOT_AMOUNTS.values()], ids=["zero", *NOT_AMOUNTS])
     def test_not_an_amount(self, ledger: Ledger, amount: str) -> None:
         """Zero and whatever is no amount raise HF001 and leave no trace, not even a balance."""
@@ -151,6 +158,8 @@ class TestRefused:
 
 
 class TestDebt:
+    """Grants to a user who owes."""
+
     def test_grant_pays_debt_first(self, ledger: Ledger) -> None:
         """A grant larger than the debt clears it and makes the rest available."""
         user = _owing(ledger, 10)

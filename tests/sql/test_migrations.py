@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from local.database import MIGRATIONS, create_database, drop_database, migrate
 from local.postgres import PostgresServer
 from tests.database import TestDatabase

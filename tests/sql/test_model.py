@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+
 from tests.clock import NOON, Clock
 from tests.database import NEVER, TestDatabase
 from tests.factories import Balance, Ledger
@@ -27,10 +28,14 @@ from tests.sql.model import MisuseError, Model
 
 SOURCES = st.sampled_from(["pack", "plan", "welcome", "adjustment"])
 LIFETIMES = st.sampled_from([None, timedelta(0), timedelta(days=1), timedelta(days=10)])
-PAUSES = st.sampled_from([timedelta(hours=1), timedelta(days=1), timedelta(days=9), timedelta(days=31)])
+PAUSES = st.sampled_from(
+    [timedelta(hours=1), timedelta(days=1), timedelta(days=9), timedelta(days=31)]
+)
 # few and round, so that they meet: exact ends, shared keys, a total that returns
 AMOUNTS = st.sampled_from([Decimal(n) for n in ("0.001", "1", "2.5", "4", "7", "10", "20")])
-ODD_AMOUNTS = st.sampled_from([Decimal(n) for n in ("0", "-1", "0.0005", "1e11", "NaN", "Infinity")])
+ODD_AMOUNTS = st.sampled_from(
+    [Decimal(n) for n in ("0", "-1", "0.0005", "1e11", "NaN", "Infinity")]
+)
 SHARES = st.sampled_from([Decimal(n) for n in ("0", "0.25", "0.5", "0.999", "1", "1.25")])
 
 

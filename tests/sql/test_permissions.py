@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from psycopg import sql
+
 from tests.database import Connection, TestDatabase
 from tests.factories import Backend, new_key, new_user
 from tests.raising import raises_sqlstate
@@ -133,6 +134,8 @@ def _name(table: str) -> sql.Identifier:
 
 
 class TestTables:
+    """Every table, every role, every kind of statement."""
+
     def test_list_is_complete(self, place: Place) -> None:
         """Every table is in the matrix below."""
         tables = place.db.rows(
@@ -213,6 +216,8 @@ class TestTables:
 
 
 class TestFunctions:
+    """Every function, every role."""
+
     def test_list_is_complete(self, place: Place) -> None:
         """Every function is either callable by the backend or internal, and none lives in public."""
         assert set(_functions(place.db)) == CALLABLE | INTERNAL
@@ -270,7 +275,9 @@ class TestFunctions:
     def test_shadowing_schema(self, place: Place) -> None:
         """A caller's temporary tables and search path do not lead a function astray."""
         with place.db.connect("holdfast_backend") as connection:
-            connection.execute("create temp table credit_balances (user_id uuid, available numeric)")
+            connection.execute(
+                "create temp table credit_balances (user_id uuid, available numeric)"
+            )
             connection.execute("create temp table credit_grants (id int)")
             connection.execute("set search_path = pg_temp, public")
             outcome = connection.execute(
@@ -323,4 +330,6 @@ def _call(function: str) -> bytes:
 
 
 def _qualified(type_name: str) -> str:
-    return f"public.{type_name}" if type_name in {"generations", "credit_reservations"} else type_name
+    return (
+        f"public.{type_name}" if type_name in {"generations", "credit_reservations"} else type_name
+    )

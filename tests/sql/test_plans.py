@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+
 from tests.database import TestDatabase
 
 ROWS = 20_000

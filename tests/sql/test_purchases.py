@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+
 from tests.clock import Clock
 from tests.database import Connection
 from tests.factories import RECORD_CHECKOUT_EVENT, Backend, Balance, new_key, new_user
@@ -16,6 +18,8 @@ NOBODY = "11111111-1111-4111-8111-111111111111"
 
 
 class TestCreatePurchase:
+    """Before the payment session."""
+
     def test_created(self, backend: Backend) -> None:
         """A purchase is written before any session exists, and grants nothing."""
         user = new_user()
@@ -72,6 +76,8 @@ class TestCreatePurchase:
 
 
 class TestAttachSession:
+    """The payment session is made."""
+
     def test_attached(self, backend: Backend) -> None:
         """The session is noted, the purchase opens, and the same again changes nothing."""
         checkout = backend.open_purchase()
@@ -107,6 +113,8 @@ class TestAttachSession:
 
 
 class TestGetCheckout:
+    """A user looks at the session."""
+
     def test_own(self, backend: Backend, functions: Connection) -> None:
         """A user sees the state of their own session."""
         checkout = backend.open_purchase()
@@ -130,6 +138,8 @@ class TestGetCheckout:
 
 
 class TestCheckoutEvent:
+    """What the payment provider says of a session."""
+
     def test_paid(self, backend: Backend) -> None:
         """A paid session grants what the purchase says and notes the payment."""
         checkout = backend.open_purchase(credits_=25)
@@ -225,7 +235,7 @@ class TestCheckoutEvent:
         ids=str,
     )
     def test_event_that_contradicts_the_purchase(
-        self, backend: Backend, change: dict[str, object], outcome: str
+        self, backend: Backend, change: dict[str, Any], outcome: str
     ) -> None:
         """A signed event whose content is not the purchase's grants nothing and says why."""
         checkout = backend.open_purchase()
@@ -257,6 +267,8 @@ class TestCheckoutEvent:
 
 
 class TestGate:
+    """Gate and effect share one transaction."""
+
     def test_parallel_copies(self, backend: Backend) -> None:
         """Twenty copies of one event at once: one grants, the others are duplicates."""
         checkout = backend.open_purchase()
@@ -285,7 +297,9 @@ class TestGate:
             dying.autocommit = False
             dying.execute(RECORD_CHECKOUT_EVENT, event)
             pid = dying.info.backend_pid
-            backend.db.connection("supabase_admin").execute("select pg_terminate_backend(%s)", (pid,))
+            backend.db.connection("supabase_admin").execute(
+                "select pg_terminate_backend(%s)", (pid,)
+            )
             with pytest.raises(psycopg.OperationalError):
                 dying.commit()
             dying.close()

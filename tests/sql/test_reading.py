@@ -7,12 +7,15 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+
 from tests.clock import Clock
 from tests.database import Connection
 from tests.factories import Backend, Ledger, Order, new_user
 
 
 class TestGenerations:
+    """A user's library."""
+
     def test_own(self, backend: Backend, functions: Connection) -> None:
         """A user gets their own generation."""
         user = new_user()
@@ -63,6 +66,8 @@ class TestGenerations:
 
 
 class TestAccount:
+    """A user's balance and grants."""
+
     def test_nobody(self, ledger: Ledger) -> None:
         """Who never had credits has zeros and no grants."""
         assert _account(ledger, new_user()) == {
@@ -92,6 +97,8 @@ class TestAccount:
 
 
 class TestLedgerPages:
+    """A user's ledger entries."""
+
     def test_pages(self, ledger: Ledger) -> None:
         """Pages by cursor show every entry of a user once, newest first."""
         user = new_user()
@@ -109,6 +116,8 @@ class TestLedgerPages:
 
 
 class TestAssets:
+    """A user's pictures."""
+
     def test_created(self, backend: Backend) -> None:
         """A picture gets a place below its owner's folder."""
         user = new_user()

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+
 from tests.clock import Clock
 from tests.factories import Balance, Ledger, new_user
 from tests.raising import raises_sqlstate
@@ -13,6 +14,8 @@ from tests.sql.amounts import NOT_AMOUNTS
 
 
 class TestReserved:
+    """The outcome `reserved`."""
+
     def test_credits_are_set_aside(self, ledger: Ledger) -> None:
         """A reservation moves credits from available to reserved with one entry."""
         user = new_user()
@@ -82,6 +85,8 @@ class TestReserved:
 
 
 class TestRepeated:
+    """A reservation id, used again."""
+
     def test_open_reservation(self, ledger: Ledger) -> None:
         """The same reservation asked for again is a duplicate and takes nothing."""
         user = new_user()
@@ -146,6 +151,8 @@ class TestRepeated:
 
 
 class TestRefused:
+    """What is not reserved."""
+
     def test_too_little(self, ledger: Ledger) -> None:
         """A reservation beyond the balance is refused and leaves no row."""
         user = new_user()
@@ -207,6 +214,8 @@ class TestRefused:
 
 @pytest.mark.own_database
 class TestDueExpiry:
+    """Credits that expire while nobody looks."""
+
     def test_expired_credits_cannot_be_reserved(self, ledger: Ledger, clock: Clock) -> None:
         """A due expiry is applied by the reservation itself, sweep or no sweep."""
         user = new_user()

@@ -5,6 +5,7 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
+
 from tests.clock import Clock
 from tests.factories import Balance, Ledger, new_user
 from tests.raising import raises_sqlstate
@@ -12,6 +13,8 @@ from tests.sql.amounts import NOT_AMOUNTS
 
 
 class TestSettled:
+    """The outcome `settled`."""
+
     def test_full_charge(self, ledger: Ledger) -> None:
         """A full charge ends the reservation with one entry and touches the balance no more."""
         user, reservation = _reserved(ledger, 4)
@@ -57,6 +60,8 @@ class TestSettled:
 
 
 class TestRepeated:
+    """A reservation that is settled already."""
+
     @pytest.mark.parametrize("first", [0, 2, 4])
     @pytest.mark.parametrize("second", [0, 2, 4, 5])
     def test_first_one_wins(self, ledger: Ledger, first: int, second: int) -> None:
@@ -70,6 +75,8 @@ class TestRepeated:
 
 
 class TestRefused:
+    """What is not settled."""
+
     def test_unknown_reservation(self, ledger: Ledger) -> None:
         """An unknown id is not_found."""
         assert ledger.settle(uuid4(), 0) == "not_found"
@@ -98,6 +105,8 @@ class TestRefused:
 
 
 class TestRefundAndDebt:
+    """Refunds to a user who owes."""
+
     def test_refund_pays_debt_first(self, ledger: Ledger) -> None:
         """Credits that come back pay what is owed before they are available."""
         user = new_user()
@@ -128,6 +137,8 @@ class TestRefundAndDebt:
 
 @pytest.mark.own_database
 class TestExpiredWhileReserved:
+    """Refunds to grants that are over."""
+
     def test_refund_becomes_a_restored_grant(self, ledger: Ledger, clock: Clock) -> None:
         """Credits of a grant that expired meanwhile come back for 30 days under a new grant."""
         user = new_user()

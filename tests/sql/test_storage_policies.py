@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.database import TestDatabase
 from tests.factories import new_user
 from tests.raising import raises_sqlstate
@@ -35,6 +36,8 @@ def _seen(db: TestDatabase, role: str, user: str | None, path: str) -> set[str]:
 
 
 class TestReading:
+    """Seeing files, which is what signing and downloading ask."""
+
     def test_own(self, db: TestDatabase, path: str) -> None:
         """A user sees their own files in both buckets."""
         assert _seen(db, "authenticated", _owner(path), path) == set(BUCKETS)
@@ -57,6 +60,8 @@ class TestReading:
 
 
 class TestWriting:
+    """Adding, changing and removing files."""
+
     def test_own_upload(self, db: TestDatabase) -> None:
         """A user may add to their own folder of uploads."""
         user = new_user()
@@ -90,7 +95,9 @@ class TestWriting:
     def test_anonymous(self, db: TestDatabase) -> None:
         """Without signing in nothing is added."""
         with db.acting_as("anon") as connection, raises_sqlstate("42501"):
-            connection.execute("insert into storage.objects (bucket_id, name) values ('uploads', 'a/b')")
+            connection.execute(
+                "insert into storage.objects (bucket_id, name) values ('uploads', 'a/b')"
+            )
 
     @pytest.mark.parametrize("bucket", BUCKETS)
     def test_overwriting(self, db: TestDatabase, path: str, bucket: str) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+
 from tests.clock import Clock
 from tests.factories import Backend, Balance, new_user
 from tests.racing import race_steps
@@ -12,12 +14,14 @@ from tests.racing import race_steps
 pytestmark = pytest.mark.own_database
 
 
-def ids(claimed: list[dict[str, object]]) -> list[object]:
+def ids(claimed: list[dict[str, Any]]) -> list[UUID]:
     """Return the generations of a claim."""
     return [row["generation_id"] for row in claimed]
 
 
 class TestClaim:
+    """Who looks after which stuck generation."""
+
     def test_what_is_needed_to_ask(self, backend: Backend, clock: Clock) -> None:
         """A claim brings the bytes to send again, the provider's id, and how old it all is."""
         generation, provider_id = backend.processing()
@@ -121,6 +125,8 @@ class TestClaim:
 
 
 class TestProviderState:
+    """What the provider answers when asked."""
+
     def test_same_path_as_a_callback(self, backend: Backend) -> None:
         """What the provider answers when asked moves the state just like its callback."""
         generation, provider_id = backend.processing()
@@ -154,6 +160,8 @@ class TestProviderState:
 
 
 class TestAbandon:
+    """Giving up what the provider does not know."""
+
     def test_refunded(self, backend: Backend) -> None:
         """What the provider knows nothing of is failed and refunded."""
         user = new_user()

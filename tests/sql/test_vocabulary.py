@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import pytest
+
 from tests.database import TestDatabase
 from tests.factories import Backend
 from tests.raising import raises_sqlstate
