@@ -1,3 +1,4 @@
+import itertools
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -169,6 +170,7 @@ NOW = int(datetime.now(tz=UTC).timestamp())
         (b"null", signed(b"null")),
         (b'{"object": "v2.core.event"}', signed(b'{"object": "v2.core.event"}')),
     ],
+    ids=itertools.count(),  # the time is in the headers, and names must be the same in every worker
 )
 def test_what_is_not_a_signed_event_is_refused(body: bytes, header: Any) -> None:
     """Every kind of bad delivery is one refusal, never an error of ours."""
