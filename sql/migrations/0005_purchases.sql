@@ -79,7 +79,9 @@ end $$;
 comment on function backend.attach_checkout_session(uuid, text) is 'Notes the payment session of a purchase. A webhook may have come first. Outcomes: attached, not_found.';
 
 create function backend.get_checkout(p_user uuid, p_session_id text)
-  returns table (purchase_id uuid, pack_id text, credits numeric, status text, created_at timestamptz, paid_at timestamptz)
+  returns table (
+    purchase_id uuid, pack_id text, credits numeric, status text, created_at timestamptz, paid_at timestamptz
+  )
   language sql stable security definer set search_path = ''
 as $$
   select p.id, p.pack_id, p.credits, p.status, p.created_at, p.paid_at

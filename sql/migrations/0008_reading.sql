@@ -22,12 +22,15 @@ as $$
 $$;
 comment on function backend.list_generations(uuid, text, timestamptz, uuid, integer) is 'A page of a user''s library, newest first, after a (created_at, id) cursor.';
 
-create function backend.get_account(p_user uuid, out available numeric, out reserved numeric, out owed numeric, out grants jsonb)
+create function backend.get_account(
+  p_user uuid, out available numeric, out reserved numeric, out owed numeric, out grants jsonb
+)
   language sql stable security definer set search_path = ''
 as $$
   select
     coalesce((select b.available from public.credit_balances b where b.user_id = p_user), 0),
-    coalesce((select sum(r.amount) from public.credit_reservations r where r.user_id = p_user and r.settled_at is null), 0),
+    coalesce((
+      select sum(r.amount) from public.credit_reservations r where r.user_id = p_user and r.settled_at is null), 0),
     coalesce((select b.owed from public.credit_balances b where b.user_id = p_user), 0),
     coalesce((
       select jsonb_agg(jsonb_build_object(
@@ -50,7 +53,13 @@ $$;
 comment on function backend.list_ledger(uuid, bigint, integer) is 'A page of a user''s ledger entries, newest first.';
 
 create function backend.create_asset(
-  p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, out outcome text, out asset_id uuid, out path text
+  p_user uuid,
+  p_content_type text,
+  p_bytes bigint,
+  p_per_hour integer,
+  out outcome text,
+  out asset_id uuid,
+  out path text
 )
   language plpgsql security definer set search_path = ''
 as $$

@@ -219,21 +219,19 @@ class TestSettlement:
             assert row["status"] == "failed"  # processing can be abandoned too
             assert backend.ledger.kinds(user) == ["grant", "reserve", "refund"]
 
-    def test_late_successes(self, backend: Backend) -> None:
+    @pytest.mark.parametrize("spend", [0, 3])
+    def test_late_successes(self, backend: Backend, spend: int) -> None:
         """Copies of a success after the refund charge again once, or withhold, never both."""
-        for spend in (0, 3):
-            user = new_user()
-            generation, provider_id = backend.processing(user, 3)
-            backend.callback(provider_id, "failed")
-            backend.ledger.settle(backend.ledger.reserve(user, spend), spend)
+        user = new_user()
+        generation, provider_id = backend.processing(user, 3)
+        backend.callback(provider_id, "failed")
+        backend.ledger.settle(backend.ledger.reserve(user, spend), spend)
 
-            outcomes = race(
-                backend.db, 12, CALLBACK, lambda _, to=provider_id: (new_key(), to, SUCCEEDED)
-            )
+        outcomes = race(backend.db, 12, CALLBACK, lambda _: (new_key(), provider_id, SUCCEEDED))
 
-            assert Counter(outcomes) == {"withheld" if spend else "applied": 1, "duplicate": 11}
-            assert backend.status(generation) == ("failed" if spend else "storing")
-            assert backend.ledger.audit(user) == []
+        assert Counter(outcomes) == {"withheld" if spend else "applied": 1, "duplicate": 11}
+        assert backend.status(generation) == ("failed" if spend else "storing")
+        assert backend.ledger.audit(user) == []
 
 
 def test_a_day_of_one_user(backend: Backend) -> None:

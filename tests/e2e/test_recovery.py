@@ -136,6 +136,24 @@ def test_a_wrong_key_in_a_repetition_proves_nothing(world: World, alice: Person)
     assert alice.credits() == AFTERWARDS
 
 
+def test_a_refusal_after_a_lost_answer_proves_nothing(world: World, alice: Person) -> None:
+    """Within one request, too: the attempt before the refused one may have been accepted."""
+    babysea = world.stack.babysea
+    babysea.faults.add("lose_answer", GENERATE, times=1)
+    babysea.refuse("BSE1002", after=1, times=1)
+    babysea.plan(webhook="drop", times=1)
+    generation = queued(alice)
+    assert alice.credits() == WHILE
+
+    recover(world, generation)
+    wait_for(lambda: world.job(generation).status == "succeeded")
+    recover(world, generation)
+
+    assert alice.finished(generation)["status"] == "succeeded"
+    assert babysea.submissions[generation] == 1
+    assert alice.credits() == AFTERWARDS
+
+
 def test_the_sweep_takes_the_providers_no(world: World, alice: Person) -> None:
     """A failure whose callback was lost is refunded when the sweep asks."""
     world.stack.babysea.plan(outcome="fail", code="BSE4006", webhook="drop", times=1)

@@ -25,7 +25,7 @@ from psycopg.rows import DictRow, dict_row
 from local.stack import Stack
 from local.standins.babysea_job import Job
 from tests.e2e.canaries import Tape, find_leaks
-from tests.e2e.people import Json, Person
+from tests.e2e.people import Json, Person, wait_for
 
 PARAMETERS = {
     "MaxActiveGenerations": "200",
@@ -145,6 +145,28 @@ class World:
         assert not invocation.is_error, invocation.log
         swept: Json = invocation.json()
         return swept
+
+    @contextmanager
+    def balance_held(self, person: Person, waiting: int = 3) -> Iterator[None]:
+        """Hold a user's balance until so many functions wait for it or for each other."""
+        with (
+            psycopg.connect(self.stack.admin_database_url) as holder,
+            holder.transaction(),
+        ):
+            holder.execute(
+                "select from credit_balances where user_id = %s for update", (person.id,)
+            )
+            yield
+            wait_for(lambda: self._waiting() >= waiting)
+
+    def _waiting(self) -> int:
+        """Return how many functions wait for a lock."""
+        (row,) = self.rows(
+            "select count(*) from pg_stat_activity"
+            " where usename = 'holdfast_backend' and wait_event_type = 'Lock'"
+        )
+        count: int = row["count"]
+        return count
 
     @contextmanager
     def database_away(self) -> Iterator[None]:

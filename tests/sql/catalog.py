@@ -158,7 +158,8 @@ CHECKS = (
     ),
     Check(
         "15b no two indexes are the same",
-        f"""select min(i.indexrelid::regclass::text) as offender from pg_index i join ({_TABLES}) t on t.oid = i.indrelid
+        f"""select min(i.indexrelid::regclass::text) as offender
+              from pg_index i join ({_TABLES}) t on t.oid = i.indrelid
              group by i.indrelid, i.indkey::text, i.indoption::text, i.indclass::text,
                       pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid)
             having count(*) > 1""",

@@ -234,7 +234,7 @@ def _story(db: TestDatabase, clock: Clock) -> Iterator[type[LedgerStory]]:
 @pytest.mark.own_database
 def test_sql_agrees_with_the_model(story: type[LedgerStory], ledger: Ledger) -> None:
     """Whatever is done in whatever order, outcomes and balances are the model's, and the audit is empty."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         story,
         settings=settings(
             max_examples=50,

@@ -126,7 +126,7 @@ def _compose(db: TestDatabase, table: str, verb: str) -> sql.Composed:
     column = db.value(
         "select attname from pg_attribute where attrelid = %s::regclass and attnum = 2", table
     )
-    return sql.SQL(VERBS[verb]).format(table=_name(table), column=sql.Identifier(column))  # type: ignore[arg-type]
+    return sql.SQL(VERBS[verb]).format(table=_name(table), column=sql.Identifier(column))
 
 
 def _name(table: str) -> sql.Identifier:

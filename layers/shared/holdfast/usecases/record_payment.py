@@ -39,4 +39,6 @@ class PaymentReceiver:
             outcome=outcome,
         )
         count(f"Payment.{outcome}")
+        if outcome.is_suspicious:
+            count("PaymentMismatch")
         return outcome
