@@ -93,6 +93,10 @@ deploy-check: .venv/dev.stamp build ## deploy the built bundle for real, to a Cl
 
 # ---- keeping it ------------------------------------------------------------------------------------------------------
 
+.PHONY: verify
+verify: .venv/local.stamp ## prove the books of the database DATABASE_URL: audit and seals (SEAL=ID:HASH from the sweep's log)
+	@$(PY) -m tools.verify $(if $(SEAL),--seal "$(SEAL)")
+
 .PHONY: schema
 schema: .venv/dev.stamp ## write sql/schema.sql from the migrations
 	$(PY) -m tools.dump_schema

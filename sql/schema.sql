@@ -917,6 +917,22 @@ ALTER FUNCTION ledger.audit(p_user uuid) OWNER TO postgres;
 
 COMMENT ON FUNCTION ledger.audit(p_user uuid) IS 'A row for each violated invariant, of one user or of all; none when the books are right.';
 
+-- Name: batch_hash(bytea, bigint[], bytea[]); Type: FUNCTION; Schema: ledger; Owner: postgres
+
+CREATE FUNCTION ledger.batch_hash(p_previous bytea, p_ids bigint[], p_hashes bytea[]) RETURNS bytea
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  select sha256(coalesce(p_previous, '') || convert_to(p_ids::text, 'UTF8')
+                || coalesce((select string_agg(h, '' order by n) from unnest(p_hashes) with ordinality as t (h, n)), ''))
+$$;
+
+ALTER FUNCTION ledger.batch_hash(p_previous bytea, p_ids bigint[], p_hashes bytea[]) OWNER TO postgres;
+
+-- Name: FUNCTION batch_hash(p_previous bytea, p_ids bigint[], p_hashes bytea[]); Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON FUNCTION ledger.batch_hash(p_previous bytea, p_ids bigint[], p_hashes bytea[]) IS 'SHA-256 over the hash before, the ids and the entries'' hashes of one batch.';
+
 -- Name: clock(); Type: FUNCTION; Schema: ledger; Owner: postgres
 
 CREATE FUNCTION ledger.clock() RETURNS timestamp with time zone
@@ -929,6 +945,26 @@ ALTER FUNCTION ledger.clock() OWNER TO postgres;
 -- Name: FUNCTION clock(); Type: COMMENT; Schema: ledger; Owner: postgres
 
 COMMENT ON FUNCTION ledger.clock() IS 'The ledger''s time. One place, so that tests can move it.';
+
+-- Name: entry_hash(public.credit_ledger); Type: FUNCTION; Schema: ledger; Owner: postgres
+
+CREATE FUNCTION ledger.entry_hash(e public.credit_ledger) RETURNS bytea
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  -- every column, with its length, in a form that depends on no setting of the session
+  select sha256(convert_to(string_agg(coalesce(length(v)::text || ':' || v, '-'), ',' order by n), 'UTF8'))
+    from unnest(array[
+      e.id::text, e.user_id::text, e.type, e.available_delta::text, e.reserved_delta::text, e.owed_delta::text,
+      e.available_after::text, e.owed_after::text, e.reservation_id::text, e.grant_id::text, e.key, e.description,
+      extract(epoch from e.created_at)::text]) with ordinality as columns (v, n)
+$$;
+
+ALTER FUNCTION ledger.entry_hash(e public.credit_ledger) OWNER TO postgres;
+
+-- Name: FUNCTION entry_hash(e public.credit_ledger); Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON FUNCTION ledger.entry_hash(e public.credit_ledger) IS 'SHA-256 over all columns of an entry.';
 
 -- Name: expire_account(uuid); Type: FUNCTION; Schema: ledger; Owner: postgres
 
@@ -1072,6 +1108,19 @@ ALTER FUNCTION ledger.is_amount(p_value numeric) OWNER TO postgres;
 -- Name: FUNCTION is_amount(p_value numeric); Type: COMMENT; Schema: ledger; Owner: postgres
 
 COMMENT ON FUNCTION ledger.is_amount(p_value numeric) IS 'Whether the value is a finite amount of at most 3 decimals, zero or more.';
+
+-- Name: newest_seal(); Type: FUNCTION; Schema: ledger; Owner: postgres
+
+CREATE FUNCTION ledger.newest_seal(OUT seal_id bigint, OUT seal_hash text) RETURNS record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select id, encode(hash, 'hex') from ledger.seals order by id desc limit 1 $$;
+
+ALTER FUNCTION ledger.newest_seal(OUT seal_id bigint, OUT seal_hash text) OWNER TO postgres;
+
+-- Name: FUNCTION newest_seal(OUT seal_id bigint, OUT seal_hash text); Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON FUNCTION ledger.newest_seal(OUT seal_id bigint, OUT seal_hash text) IS 'The newest seal''s id and hash: note them where this database''s owner cannot change them.';
 
 -- Name: credit_reservations; Type: TABLE; Schema: public; Owner: postgres
 
@@ -1376,6 +1425,60 @@ ALTER FUNCTION ledger.reverse(p_source_key text, p_reversal_key text, p_reversed
 
 COMMENT ON FUNCTION ledger.reverse(p_source_key text, p_reversal_key text, p_reversed_total numeric) IS 'Sets how much of a grant is reversed in total and moves the difference: off that grant, then off other credits, then as debt; back the same way round. Outcomes: clawed_back, restored, unchanged, duplicate, not_found. HF001, HF005, HF006.';
 
+-- Name: seal(); Type: FUNCTION; Schema: ledger; Owner: postgres
+
+CREATE FUNCTION ledger.seal(OUT sealed integer, OUT seal_id bigint, OUT seal_hash text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_previous ledger.seals;
+  v_horizon ledger.seal_horizon;
+  v_ids bigint[];
+  v_hashes bytea[];
+  v_hash bytea;
+begin
+  sealed := 0;
+  -- one sealer at a time; a second one has nothing to do
+  if not pg_try_advisory_xact_lock(hashtextextended('ledger.seal', 0)) then
+    return;
+  end if;
+  select * into v_previous from ledger.seals order by id desc limit 1;
+  select * into v_horizon from ledger.seal_horizon;
+  if found and v_horizon.last_entry_id > coalesce(v_previous.last_entry_id, 0)
+     and pg_snapshot_xmin(pg_current_snapshot()) >= v_horizon.snapshot_xmax
+  then
+    select array_agg(e.id order by e.id), array_agg(ledger.entry_hash(e) order by e.id)
+      into v_ids, v_hashes
+      from public.credit_ledger e
+     where (v_previous.last_entry_id is null or e.id > v_previous.last_entry_id) and e.id <= v_horizon.last_entry_id;
+    if v_ids is not null then
+      v_hash := ledger.batch_hash(v_previous.hash, v_ids, v_hashes);
+      insert into ledger.seals (last_entry_id, entry_ids, entry_hashes, hash, sealed_at)
+        values (v_horizon.last_entry_id, v_ids, v_hashes, v_hash, ledger.clock())
+        returning id into v_previous.id;
+      v_previous.hash := v_hash;
+      sealed := cardinality(v_ids);
+    end if;
+  end if;
+  -- an entry draws its number under a transaction id, so whoever may still bring one up to here is in this snapshot
+  insert into ledger.seal_horizon as h (last_entry_id, snapshot_xmax)
+    values (coalesce((select max(e.id) from public.credit_ledger e), 0), pg_snapshot_xmax(pg_current_snapshot()))
+    on conflict (only_row) do update
+      set last_entry_id = excluded.last_entry_id, snapshot_xmax = excluded.snapshot_xmax
+      -- keep a horizon that is waiting for an old transaction, or it would never be reached
+      where h.last_entry_id <= coalesce((select max(s.last_entry_id) from ledger.seals s), 0)
+         or h.snapshot_xmax > excluded.snapshot_xmax;  -- of another cluster: restored from a dump
+  seal_id := v_previous.id;
+  seal_hash := encode(v_previous.hash, 'hex');
+end $$;
+
+ALTER FUNCTION ledger.seal(OUT sealed integer, OUT seal_id bigint, OUT seal_hash text) OWNER TO postgres;
+
+-- Name: FUNCTION seal(OUT sealed integer, OUT seal_id bigint, OUT seal_hash text); Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON FUNCTION ledger.seal(OUT sealed integer, OUT seal_id bigint, OUT seal_hash text) IS 'Seals the entries that were complete at the call before, and says how many, with the newest seal''s id and hash. Kept outside (the sweep logs it), that hash proves the whole chain.';
+
 -- Name: settle(uuid, numeric); Type: FUNCTION; Schema: ledger; Owner: postgres
 
 CREATE FUNCTION ledger.settle(p_reservation uuid, p_charge numeric) RETURNS text
@@ -1455,6 +1558,48 @@ ALTER FUNCTION ledger.take_from_grants(p_user uuid, p_amount numeric, OUT grant_
 
 COMMENT ON FUNCTION ledger.take_from_grants(p_user uuid, p_amount numeric, OUT grant_ids bigint[], OUT grant_amounts numeric[]) IS 'Takes credits off a user''s grants in spending order: soonest expiry, priority, age. The caller holds the balance row and has debited it.';
 
+-- Name: verify(bigint, text); Type: FUNCTION; Schema: ledger; Owner: postgres
+
+CREATE FUNCTION ledger.verify(p_seal_id bigint DEFAULT NULL::bigint, p_seal_hash text DEFAULT NULL::text) RETURNS TABLE(seal_id bigint, entry_id bigint, problem text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  s ledger.seals;
+  v_previous bytea;
+  v_after bigint;
+begin
+  for s in select * from ledger.seals order by id loop
+    if s.hash <> ledger.batch_hash(v_previous, s.entry_ids, s.entry_hashes) then
+      return query select s.id, null::bigint, 'the seal was changed';
+    end if;
+    if s.id = p_seal_id and p_seal_hash is distinct from encode(s.hash, 'hex') then
+      return query select s.id, null::bigint, 'the seal is not the one that was noted';
+    end if;
+    return query
+      select s.id, coalesce(sealed.id, e.id),
+             case when e.id is null then 'removed' when sealed.id is null then 'inserted' else 'changed' end
+        from unnest(s.entry_ids, s.entry_hashes) as sealed (id, hash)
+        full join (
+          select l.id, ledger.entry_hash(l) as hash from public.credit_ledger l
+           where (v_after is null or l.id > v_after) and l.id <= s.last_entry_id
+        ) e on e.id = sealed.id
+       where e.hash is distinct from sealed.hash
+       order by 2;
+    v_previous := s.hash;
+    v_after := s.last_entry_id;
+  end loop;
+  if p_seal_id is not null and not exists (select from ledger.seals where id = p_seal_id) then
+    return query select p_seal_id, null::bigint, 'the seal was removed';
+  end if;
+end $$;
+
+ALTER FUNCTION ledger.verify(p_seal_id bigint, p_seal_hash text) OWNER TO postgres;
+
+-- Name: FUNCTION verify(p_seal_id bigint, p_seal_hash text); Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON FUNCTION ledger.verify(p_seal_id bigint, p_seal_hash text) IS 'A row for each sealed entry that was changed, removed or inserted since, and for each broken seal; none when nothing was touched. With a seal''s id and hash noted elsewhere it also finds a chain that was written anew.';
+
 -- Name: dispatches; Type: TABLE; Schema: backend; Owner: postgres
 
 CREATE TABLE backend.dispatches (
@@ -1531,6 +1676,58 @@ ALTER TABLE backend.stripe_events OWNER TO postgres;
 -- Name: TABLE stripe_events; Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON TABLE backend.stripe_events IS 'The gate: Stripe events that took effect or were refused for good, written in the transaction of their effect.';
+
+-- Name: seal_horizon; Type: TABLE; Schema: ledger; Owner: postgres
+
+CREATE TABLE ledger.seal_horizon (
+    only_row boolean DEFAULT true NOT NULL,
+    last_entry_id bigint NOT NULL,
+    snapshot_xmax xid8 NOT NULL,
+    CONSTRAINT one_row CHECK (only_row)
+);
+
+ALTER TABLE ledger.seal_horizon OWNER TO postgres;
+
+-- Name: TABLE seal_horizon; Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON TABLE ledger.seal_horizon IS 'How far the next seal may reach: when all transactions begun before snapshot_xmax have ended, no entry up to last_entry_id can appear any more.';
+
+-- Name: seals; Type: TABLE; Schema: ledger; Owner: postgres
+
+CREATE TABLE ledger.seals (
+    id bigint NOT NULL,
+    last_entry_id bigint NOT NULL,
+    entry_ids bigint[] NOT NULL,
+    entry_hashes bytea[] NOT NULL,
+    hash bytea NOT NULL,
+    sealed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT ids_and_hashes_pair CHECK ((cardinality(entry_ids) = cardinality(entry_hashes)))
+);
+
+ALTER TABLE ledger.seals OWNER TO postgres;
+
+-- Name: TABLE seals; Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON TABLE ledger.seals IS 'One row a batch of sealed entries. `hash` covers the batch and the hash before it.';
+
+-- Name: COLUMN seals.last_entry_id; Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON COLUMN ledger.seals.last_entry_id IS 'The batch holds every entry after the previous batch''s last one, up to this.';
+
+-- Name: COLUMN seals.entry_hashes; Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON COLUMN ledger.seals.entry_hashes IS 'One SHA-256 for each of entry_ids, so that a difference can be named.';
+
+-- Name: seals_id_seq; Type: SEQUENCE; Schema: ledger; Owner: postgres
+
+ALTER TABLE ledger.seals ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME ledger.seals_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 -- Name: assets; Type: TABLE; Schema: public; Owner: postgres
 
@@ -1766,6 +1963,21 @@ ALTER TABLE ONLY backend.inbox
 ALTER TABLE ONLY backend.stripe_events
     ADD CONSTRAINT stripe_events_pkey PRIMARY KEY (id);
 
+-- Name: seal_horizon seal_horizon_pkey; Type: CONSTRAINT; Schema: ledger; Owner: postgres
+
+ALTER TABLE ONLY ledger.seal_horizon
+    ADD CONSTRAINT seal_horizon_pkey PRIMARY KEY (only_row);
+
+-- Name: seals seals_last_entry_id_key; Type: CONSTRAINT; Schema: ledger; Owner: postgres
+
+ALTER TABLE ONLY ledger.seals
+    ADD CONSTRAINT seals_last_entry_id_key UNIQUE (last_entry_id);
+
+-- Name: seals seals_pkey; Type: CONSTRAINT; Schema: ledger; Owner: postgres
+
+ALTER TABLE ONLY ledger.seals
+    ADD CONSTRAINT seals_pkey PRIMARY KEY (id);
+
 -- Name: assets assets_path_key; Type: CONSTRAINT; Schema: public; Owner: postgres
 
 ALTER TABLE ONLY public.assets
@@ -1939,6 +2151,14 @@ ALTER TABLE backend.inbox ENABLE ROW LEVEL SECURITY;
 -- Name: stripe_events; Type: ROW SECURITY; Schema: backend; Owner: postgres
 
 ALTER TABLE backend.stripe_events ENABLE ROW LEVEL SECURITY;
+
+-- Name: seal_horizon; Type: ROW SECURITY; Schema: ledger; Owner: postgres
+
+ALTER TABLE ledger.seal_horizon ENABLE ROW LEVEL SECURITY;
+
+-- Name: seals; Type: ROW SECURITY; Schema: ledger; Owner: postgres
+
+ALTER TABLE ledger.seals ENABLE ROW LEVEL SECURITY;
 
 -- Name: assets; Type: ROW SECURITY; Schema: public; Owner: postgres
 
@@ -2148,9 +2368,17 @@ GRANT ALL ON FUNCTION backend.record_provider_state(p_generation uuid, p_status 
 REVOKE ALL ON FUNCTION ledger.audit(p_user uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION ledger.audit(p_user uuid) TO holdfast_backend;
 
+-- Name: FUNCTION batch_hash(p_previous bytea, p_ids bigint[], p_hashes bytea[]); Type: ACL; Schema: ledger; Owner: postgres
+
+REVOKE ALL ON FUNCTION ledger.batch_hash(p_previous bytea, p_ids bigint[], p_hashes bytea[]) FROM PUBLIC;
+
 -- Name: FUNCTION clock(); Type: ACL; Schema: ledger; Owner: postgres
 
 REVOKE ALL ON FUNCTION ledger.clock() FROM PUBLIC;
+
+-- Name: FUNCTION entry_hash(e public.credit_ledger); Type: ACL; Schema: ledger; Owner: postgres
+
+REVOKE ALL ON FUNCTION ledger.entry_hash(e public.credit_ledger) FROM PUBLIC;
 
 -- Name: FUNCTION expire_account(p_user uuid); Type: ACL; Schema: ledger; Owner: postgres
 
@@ -2169,6 +2397,11 @@ GRANT ALL ON FUNCTION ledger."grant"(p_user uuid, p_source text, p_source_key te
 -- Name: FUNCTION is_amount(p_value numeric); Type: ACL; Schema: ledger; Owner: postgres
 
 REVOKE ALL ON FUNCTION ledger.is_amount(p_value numeric) FROM PUBLIC;
+
+-- Name: FUNCTION newest_seal(OUT seal_id bigint, OUT seal_hash text); Type: ACL; Schema: ledger; Owner: postgres
+
+REVOKE ALL ON FUNCTION ledger.newest_seal(OUT seal_id bigint, OUT seal_hash text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ledger.newest_seal(OUT seal_id bigint, OUT seal_hash text) TO holdfast_backend;
 
 -- Name: TABLE credit_reservations; Type: ACL; Schema: public; Owner: postgres
 
@@ -2200,6 +2433,11 @@ REVOKE ALL ON FUNCTION ledger.restore_as_grant(p_user uuid, p_source_key text, p
 REVOKE ALL ON FUNCTION ledger.reverse(p_source_key text, p_reversal_key text, p_reversed_total numeric) FROM PUBLIC;
 GRANT ALL ON FUNCTION ledger.reverse(p_source_key text, p_reversal_key text, p_reversed_total numeric) TO holdfast_backend;
 
+-- Name: FUNCTION seal(OUT sealed integer, OUT seal_id bigint, OUT seal_hash text); Type: ACL; Schema: ledger; Owner: postgres
+
+REVOKE ALL ON FUNCTION ledger.seal(OUT sealed integer, OUT seal_id bigint, OUT seal_hash text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ledger.seal(OUT sealed integer, OUT seal_id bigint, OUT seal_hash text) TO holdfast_backend;
+
 -- Name: FUNCTION settle(p_reservation uuid, p_charge numeric); Type: ACL; Schema: ledger; Owner: postgres
 
 REVOKE ALL ON FUNCTION ledger.settle(p_reservation uuid, p_charge numeric) FROM PUBLIC;
@@ -2208,6 +2446,11 @@ GRANT ALL ON FUNCTION ledger.settle(p_reservation uuid, p_charge numeric) TO hol
 -- Name: FUNCTION take_from_grants(p_user uuid, p_amount numeric, OUT grant_ids bigint[], OUT grant_amounts numeric[]); Type: ACL; Schema: ledger; Owner: postgres
 
 REVOKE ALL ON FUNCTION ledger.take_from_grants(p_user uuid, p_amount numeric, OUT grant_ids bigint[], OUT grant_amounts numeric[]) FROM PUBLIC;
+
+-- Name: FUNCTION verify(p_seal_id bigint, p_seal_hash text); Type: ACL; Schema: ledger; Owner: postgres
+
+REVOKE ALL ON FUNCTION ledger.verify(p_seal_id bigint, p_seal_hash text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ledger.verify(p_seal_id bigint, p_seal_hash text) TO holdfast_backend;
 
 -- Name: TABLE assets; Type: ACL; Schema: public; Owner: postgres
 

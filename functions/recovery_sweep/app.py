@@ -1,4 +1,4 @@
-"""On a schedule: finish or refund what got stuck, expire what is due."""
+"""On a schedule: finish or refund what got stuck, expire what is due, seal the ledger."""
 
 from __future__ import annotations
 

@@ -7,13 +7,15 @@ from uuid import uuid4
 from tests.e2e.people import Person, at_once
 from tests.e2e.world import World
 
+BALANCE = "select from credit_balances where user_id = %s for update"
+
 
 def test_twenty_double_clicks_make_one_generation(world: World, alice: Person) -> None:
     """The same key and request, twenty times at once: one generation, one reservation, one job."""
     wish, key = alice.wish("twenty clicks"), str(uuid4())
 
     with ThreadPoolExecutor(20) as pool:
-        with world.balance_held(alice):  # so that they really meet in the database
+        with world.meeting(BALANCE, alice.id, guests=3):
             clicks = [pool.submit(alice.ask, wish, key) for _ in range(20)]
         answers = [click.result() for click in clicks]
 

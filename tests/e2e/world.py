@@ -147,17 +147,15 @@ class World:
         return swept
 
     @contextmanager
-    def balance_held(self, person: Person, waiting: int = 3) -> Iterator[None]:
-        """Hold a user's balance until so many functions wait for it or for each other."""
+    def meeting(self, lock: LiteralString, *params: object, guests: int) -> Iterator[None]:
+        """Hold what `lock` locks until so many functions wait, so that they really run at once."""
         with (
             psycopg.connect(self.stack.admin_database_url) as holder,
             holder.transaction(),
         ):
-            holder.execute(
-                "select from credit_balances where user_id = %s for update", (person.id,)
-            )
+            holder.execute(lock, params)
             yield
-            wait_for(lambda: self._waiting() >= waiting)
+            wait_for(lambda: self._waiting() >= guests)
 
     def _waiting(self) -> int:
         """Return how many functions wait for a lock."""

@@ -27,6 +27,8 @@ READABLE = {
 }
 CLOSED = {
     "backend.dispatches",
+    "ledger.seals",
+    "ledger.seal_horizon",
     "backend.inbox",
     "backend.stripe_events",
     "public.credit_reversals",
@@ -57,6 +59,9 @@ CALLABLE = {
     "backend.record_provider_state(uuid,text,jsonb,text,text)",
     "ledger.audit(uuid)",
     "ledger.expire_due(integer)",
+    "ledger.newest_seal()",
+    "ledger.seal()",
+    "ledger.verify(bigint,text)",
     'ledger."grant"(uuid,text,text,numeric,timestamp with time zone,integer,text)',
     "ledger.reserve(uuid,uuid,numeric)",
     "ledger.reverse(text,text,numeric)",
@@ -66,7 +71,9 @@ INTERNAL = {
     "backend.apply_result(uuid,text,jsonb,text,text,text)",
     "backend.give_up(generations,text,text,text,text)",
     "backend.move(uuid,text,text,text,text)",
+    "ledger.batch_hash(bytea,bigint[],bytea[])",
     "ledger.clock()",
+    "ledger.entry_hash(credit_ledger)",
     "ledger.expire_account(uuid)",
     "ledger.is_amount(numeric)",
     "ledger.refund(credit_reservations)",
@@ -93,6 +100,7 @@ def _place(request: pytest.FixtureRequest) -> Iterator[Place]:
         place = Place(db, new_user(), new_user())
         for user in (place.user, place.neighbour):
             _furnish(Backend(db), user)
+            db.connection("holdfast_backend").execute("select ledger.seal()")
         yield place
 
 

@@ -50,7 +50,7 @@ FRESHENED = {
 
 BACKGROUND = {
     "sqs.settle.json": {"batchItemFailures": []},
-    "scheduler.sweep.json": {"claimed": 0, "failed": 0, "expired_grants": 0},
+    "scheduler.sweep.json": {"claimed": 0, "failed": 0, "expired_grants": 0, "sealed_entries": 0},
 }
 
 EVENTS = {path.name: path for path in event_files()}

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
 import pytest
 
 from holdfast import errors, generations, ledger, purchases
+from holdfast.output_copier import LostReason
 from local.intrinsics import load
 from local.template import read_template
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("events/*.md")])
+PAGES = sorted(
+    page
+    for places in ("*.md", "docs/**/*.md", "events/*.md", "sql/*.md")
+    for page in ROOT.glob(places)
+)
+PRODUCT = "\n".join(path.read_text() for path in ROOT.glob("layers/shared/holdfast/**/*.py"))
 MIGRATIONS = "\n".join(path.read_text() for path in ROOT.glob("sql/migrations/*.sql"))
 
 
@@ -34,11 +41,14 @@ def test_every_target_that_is_named_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_to_a_file(page: Path) -> None:
-    """Relative links point at something."""
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """A relative link points at a file, and what follows its `#` at a heading of that page."""
+    links = re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text())
 
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    for path, anchor in links:
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -71,9 +81,66 @@ def test_the_table_of_parameters_is_complete() -> None:
     """Every parameter of the template has its row."""
     parameters = set(load(ROOT / "template.yaml")["Parameters"])
 
-    assert parameters == {
-        row[0].strip("`") for row in rows("docs/operations.md") if row[0].strip("`") in parameters
+    assert parameters == {row[0].strip("`") for row in table("docs/operations.md", "parameter")}
+
+
+def test_the_defaults_of_parameters_are_the_templates() -> None:
+    """A default that is written out is the one that is deployed."""
+    parameters = load(ROOT / "template.yaml")["Parameters"]
+    written = {
+        row[0].strip("`"): row[1].strip("`")
+        for row in table("docs/operations.md", "parameter")
+        if row[1].startswith("`")
     }
+
+    assert written == {name: str(parameters[name]["Default"]) for name in written}
+
+
+def test_the_parameters_without_a_default_say_so() -> None:
+    """Whoever deploys sees what must be named."""
+    parameters = load(ROOT / "template.yaml")["Parameters"]
+
+    assert {
+        row[0].strip("`") for row in table("docs/operations.md", "parameter") if not row[1]
+    } == {name for name, declared in parameters.items() if "Default" not in declared}
+
+
+def test_the_secrets_of_each_function_are_the_templates() -> None:
+    """The table of least privilege names the secrets that a function is told of."""
+    everybody = {"database-url", "sentry-dsn"}
+    told = {
+        Path(resource["Properties"]["CodeUri"]).name: {
+            name.removesuffix("_FROM").lower().replace("_", "-")
+            for name in resource["Properties"]["Environment"]["Variables"]
+            if name.endswith("_FROM")
+        }
+        for resource in load(ROOT / "template.yaml")["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+
+    documented = {
+        row[0]: set(re.findall(r"`([a-z-]+)`", row[1]))
+        for row in table("docs/architecture.md", "function")
+    }
+
+    assert documented == {name: secrets - everybody for name, secrets in told.items()}
+
+
+def test_every_secret_has_its_entry() -> None:
+    """The entries to make are those that functions are told of."""
+    named = set(re.findall(r"\$\{SecretsPrefix\}/([a-z-]+)", (ROOT / "template.yaml").read_text()))
+    entries = {row[0].strip("`") for row in table("docs/operations.md", "entry")}
+
+    assert entries == {name.removesuffix("-") for name in named}
+
+
+def test_every_metric_is_listed() -> None:
+    """Each counter has its name in the list; a name with an outcome in it by its prefix."""
+    counted = set(re.findall(r'count\(f?"([A-Za-z.]+)', PRODUCT))
+    listed = (ROOT / "docs" / "operations.md").read_text()
+
+    assert counted
+    assert {name for name in counted if f"`{name}" not in listed} == set()
 
 
 def test_every_alarm_has_something_to_do() -> None:
@@ -115,6 +182,40 @@ def test_the_glossary_has_every_outcome(module: object) -> None:
 
     assert outcomes
     assert {outcome for outcome in outcomes if f"`{outcome}`" not in glossary} == set()
+
+
+def test_the_glossary_has_every_outcome_of_the_sql() -> None:
+    """What a function's comment names as its outcomes is defined too."""
+    glossary = (ROOT / "docs" / "glossary.md").read_text()
+    lists = re.findall(r"Outcomes: ([a-z_]+(?:, [a-z_]+)*)", MIGRATIONS)
+    outcomes = {outcome for each in lists for outcome in each.split(", ")}
+
+    assert outcomes
+    assert {outcome for outcome in outcomes if f"`{outcome}`" not in glossary} == set()
+
+
+def test_every_way_to_lose_an_output_is_documented() -> None:
+    """A user who asks why an output is missing finds the code."""
+    page = (ROOT / "docs" / "errors.md").read_text()
+
+    assert {reason for reason in LostReason if f"`output_{reason}`" not in page} == set()
+
+
+def table(page: str, head: str) -> list[list[str]]:
+    """Return the rows of the table whose first column is called `head`."""
+    lines = iter((ROOT / page).read_text().splitlines())
+    next(line for line in lines if line.startswith(f"| {head} |"))
+    next(lines)
+    found = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in found]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
 
 
 def subclasses(kind: type[errors.HoldfastError]) -> list[type[errors.HoldfastError]]:

@@ -63,6 +63,15 @@ class Violation:
     found: Decimal | None
 
 
+@dataclass(frozen=True)
+class Seal:
+    """What a sealing did, and the newest seal: its id and hash, noted elsewhere, prove the whole chain."""
+
+    sealed: int
+    seal_id: int | None
+    seal_hash: str | None
+
+
 class LedgerClient:
     """
     Move credits.
@@ -120,6 +129,10 @@ class LedgerClient:
         """Expire due grants of up to `limit` users; return how many grants expired."""
         row = self._database.one("select ledger.expire_due(%s) as count", (limit,))
         return int(row["count"])
+
+    def seal(self) -> Seal:
+        """Seal the entries that were complete at the call before."""
+        return Seal(**self._database.one("select * from ledger.seal()"))
 
     def audit(self, user_id: UUID | None = None) -> list[Violation]:
         """Return every violated invariant, of one user or of all; an empty list is the proof."""
