@@ -52,7 +52,19 @@ test-unit: .venv/dev.stamp ## the ring without processes
 
 .PHONY: test-sql
 test-sql: .venv/dev.stamp ## the SQL rings; PGBIN=/usr/lib/postgresql/15/bin chooses another PostgreSQL
-	$(PYTEST) tests/sql tests/concurrency
+	$(PYTEST) tests/sql tests/concurrency tests/conformance
+
+.PHONY: test-ledger
+test-ledger: .venv/dev.stamp ## the ledger's tests at full length: 2,000 model runs of 50 steps
+	LEDGER_PROFILE=full $(PYTEST) tests/sql tests/concurrency tests/conformance
+
+.PHONY: conformance
+conformance: .venv/dev.stamp ## fifteen invariants for any system that moves money, one line each
+	$(BIN)/pytest tests/conformance -v --no-header
+
+.PHONY: mutants
+mutants: .venv/dev.stamp ## break the ledger's SQL, one defect at a time: a mutant the tests miss fails it
+	@$(PY) -m tools.mutants
 
 .PHONY: check
 check: .venv/dev.stamp ## format, lint, types, import direction, SQL style

@@ -9,13 +9,15 @@ Each pytest-xdist worker is a process, and so has a server of its own.
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from local.database import copy_database, create_database, drop_database, migrate
+from local.database import MIGRATIONS, copy_database, create_database, drop_database, migrate
 from local.postgres import PostgresServer, find_binaries, local_postgres
 from tests.clock import Clock
 from tests.database import Connection, TestDatabase
@@ -58,7 +60,9 @@ class Templates:
         if auto_expose not in self.made:
             name = f"template_{'exposing' if auto_expose else 'closed'}"
             create_database(self.server, name, auto_expose=auto_expose)
-            migrate(self.server.url("postgres", name))
+            migrate(
+                self.server.url("postgres", name), Path(os.environ.get("MIGRATIONS", MIGRATIONS))
+            )
             self.made[auto_expose] = name
         name = f"test_{next(_numbers)}"
         copy_database(self.server, self.made[auto_expose], name)

@@ -174,7 +174,8 @@ def test_the_sweep_leaves_what_still_runs(world: World, alice: Person) -> None:
     world.stack.babysea.wait_idle()
 
     for _ in range(3):
-        assert recover(world, generation) == {"claimed": 1, "failed": 0, "expired_grants": 0}
+        swept = recover(world, generation)
+        assert (swept["claimed"], swept["failed"]) == (1, 0)
     assert alice.generation(generation)["status"] == "processing"
     assert alice.credits() == WHILE
 

@@ -173,6 +173,22 @@ class TestExpiredWhileReserved:
         assert ledger.balance(user).available == 0
         assert ledger.audit() == []
 
+    def test_restored_credits_expire_after_a_sweep(self, ledger: Ledger, clock: Clock) -> None:
+        """The restored grant's expiry is noted also when nothing else of the account can expire any more."""
+        user = new_user()
+        ledger.grant(user, 5, expires_at=clock.now() + timedelta(days=1))
+        reservation = ledger.reserve(user, 5)
+        ledger.grant(user, 1, expires_at=clock.now() + timedelta(days=1))
+        clock.advance(days=2)
+        assert ledger.expire_due() == 1
+
+        ledger.settle(reservation, 0)
+
+        assert ledger.audit(user) == []
+        clock.advance(days=31)
+        assert ledger.expire_due() == 1
+        assert ledger.balance(user).available == 0
+
     def test_each_part_finds_its_own_home(self, ledger: Ledger, clock: Clock) -> None:
         """Of several grants only the expired ones' parts become a restored grant."""
         user = new_user()

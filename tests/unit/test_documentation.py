@@ -19,6 +19,7 @@ PAGES = sorted(
     for places in ("*.md", "docs/**/*.md", "events/*.md", "sql/*.md")
     for page in ROOT.glob(places)
 )
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 PRODUCT = "\n".join(path.read_text() for path in ROOT.glob("layers/shared/holdfast/**/*.py"))
 MIGRATIONS = "\n".join(path.read_text() for path in ROOT.glob("sql/migrations/*.sql"))
 
@@ -32,7 +33,7 @@ def rows(page: str) -> list[list[str]]:
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each_page
 def test_every_target_that_is_named_exists(page: Path) -> None:
     """No page promises a `make` target that is not there."""
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -40,7 +41,7 @@ def test_every_target_that_is_named_exists(page: Path) -> None:
     assert set(re.findall(r"`(?:[A-Z]+=\S+ )?make ([a-z][a-z0-9-]*)", page.read_text())) <= targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each_page
 def test_every_link_leads_somewhere(page: Path) -> None:
     """A relative link points at a file, and what follows its `#` at a heading of that page."""
     links = re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text())
@@ -51,7 +52,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each_page
 def test_every_sql_function_that_is_named_exists(page: Path) -> None:
     """`ledger.x` and `backend.x` are functions, tables or schemas of the migrations."""
     named = set(re.findall(r"\b((?:ledger|backend)\.[a-z_]+)\b", page.read_text()))
@@ -63,7 +64,7 @@ def test_every_sql_function_that_is_named_exists(page: Path) -> None:
 
 def test_the_table_of_errors_is_complete() -> None:
     """Every code of the error classes has its row, with its status, and no row is left over."""
-    classes = [errors.HoldfastError, *subclasses(errors.HoldfastError)]
+    classes = subclasses(errors.HoldfastError)
 
     documented = {(row[0], row[1].strip("`")) for row in rows("docs/errors.md") if row[0].isdigit()}
 
@@ -219,5 +220,5 @@ def anchors(page: Path) -> set[str]:
 
 
 def subclasses(kind: type[errors.HoldfastError]) -> list[type[errors.HoldfastError]]:
-    """Return all classes below `kind`."""
-    return [found for sub in kind.__subclasses__() for found in [sub, *subclasses(sub)]]
+    """Return `kind` and all classes below it."""
+    return [kind, *(found for sub in kind.__subclasses__() for found in subclasses(sub))]

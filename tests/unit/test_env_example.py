@@ -10,7 +10,7 @@ from holdfast import config
 from local.invoke import read_env_file
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
-SETTINGS = [
+SETTINGS: list[type[config.Settings]] = [
     config.CreateCheckoutSettings,
     config.StripeWebhookSettings,
     config.CreateGenerationSettings,
