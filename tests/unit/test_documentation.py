@@ -222,3 +222,12 @@ def anchors(page: Path) -> set[str]:
 def subclasses(kind: type[errors.HoldfastError]) -> list[type[errors.HoldfastError]]:
     """Return `kind` and all classes below it."""
     return [kind, *(found for sub in kind.__subclasses__() for found in subclasses(sub))]
+
+
+def test_every_test_the_ledgers_page_names_exists() -> None:
+    """A case is only as good as the test that shows it."""
+    named = set(re.findall(r"`(test_[a-z_0-9]+)`", (ROOT / "docs" / "ledger.md").read_text()))
+    tests = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+
+    assert named
+    assert {name for name in named if f"def {name}(" not in tests} == set()

@@ -38,7 +38,7 @@ class SignedUpload:
 
 
 def output_path(user_id: UUID, generation_id: UUID, number: int, extension: str) -> str:
-    """Return where output `number` (from 1) of a generation lies in the bucket of outputs."""
+    """Return where output `number` (from 0) of a generation lies in the bucket of outputs."""
     return f"{user_id}/{generation_id}/{number}.{extension}"
 
 
