@@ -39,6 +39,7 @@ TESTS = [
         )
     ),
     "tests/concurrency/test_ledger_races.py",
+    "tests/concurrency/test_debt_races.py",
     "tests/sql/test_model.py",
 ]
 PARALLEL = 2
@@ -225,8 +226,8 @@ MUTANTS = [
     Mutant(
         "a late copy of a reversal counts again",
         FUNCTIONS,
-        "  if not found then\n    if exists (select from public.credit_reversals",
-        "  if false then\n    if exists (select from public.credit_reversals",
+        "  if not found then\n    if exists (\n      select from public.credit_reversals",
+        "  if false then\n    if exists (\n      select from public.credit_reversals",
     ),
     Mutant(
         "expired credits are clawed back from others",

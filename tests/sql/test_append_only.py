@@ -41,3 +41,26 @@ def test_statements_of_the_backend_cannot_reach_the_table(functions: Connection)
     """The backend's role meets the missing right before it meets the trigger."""
     with raises_sqlstate("42501"):
         functions.execute("delete from public.credit_ledger")
+
+
+def test_the_journal_itself_refuses_a_second_ending(ledger: Ledger) -> None:
+    """One charge a reservation and one entry a key, even for who writes past the functions."""
+    user = new_user()
+    ledger.grant(user, 10)
+    reservation = ledger.reserve(user, 1)
+    ledger.settle(reservation, 1)
+    admin = ledger.db.connection("supabase_admin")
+
+    with raises_sqlstate("23505"):
+        admin.execute(
+            "insert into public.credit_ledger (user_id, type, reservation_id)"
+            " values (%s, 'charge', %s)",
+            (user, reservation),
+        )
+    with raises_sqlstate("23505"):
+        admin.execute(
+            "insert into public.credit_ledger (user_id, type, key)"
+            " select user_id, type, key from public.credit_ledger"
+            " where user_id = %s and type = 'grant'",
+            (user,),
+        )

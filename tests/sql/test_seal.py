@@ -119,6 +119,23 @@ def test_a_changed_seal_is_named(seals: Seals) -> None:
     assert seals.findings() == [(1, None, "the seal was changed")]
 
 
+def test_a_seal_made_to_fit_breaks_the_next_one(seals: Seals) -> None:
+    """Each seal covers the one before: to hide a change, every later seal would have to be written anew."""
+    seals.ledger.grant(new_user(), 1)
+    seals.seal()
+    assert seals.seal()["sealed"] == 1
+    seals.tamper("update public.credit_ledger set available_delta = 11 where id = 2")
+    seals.tamper(
+        "update ledger.seals set entry_hashes[2] ="
+        " (select ledger.entry_hash(e) from public.credit_ledger e where e.id = 2) where id = 1"
+    )
+    seals.tamper(
+        "update ledger.seals set hash = ledger.batch_hash(null, entry_ids, entry_hashes) where id = 1"
+    )
+
+    assert seals.findings() == [(2, None, "the seal was changed")]
+
+
 def test_a_chain_written_anew_is_found_by_a_noted_hash(seals: Seals) -> None:
     """Whoever rewrites everything cannot rewrite what was noted elsewhere."""
     noted = seals.ledger.calls.execute("select * from ledger.newest_seal()").fetchone()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.parameters import SecretsProvider
 
 SECRET_CACHE_SECONDS = 300
-"""Powertools' cache of Secrets Manager. Settings are read once per execution environment: new ones notice a rotation."""
+"""Powertools' cache. Settings are read once per execution environment: new ones notice a rotation."""
 
 _SHORTEST_REDACTED = 8  # blanking shorter texts would make logs unreadable and hide nothing
 _SHORTEST_WEBHOOK_SECRET = 16
