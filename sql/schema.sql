@@ -1500,6 +1500,9 @@ begin
       return 'not_found';
     elsif r.settled_at is not null then
       return 'already_settled';
+    elsif r.amount >= p_charge then
+      -- its reserve committed between the two statements: now the first one finds it
+      return ledger.settle(p_reservation, p_charge);
     end if;
     raise exception 'the charge exceeds the reservation' using errcode = 'HF004';
   end if;

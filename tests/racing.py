@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -56,3 +57,28 @@ def first_value(connection: Connection, query: LiteralString, params: Sequence[o
     row = connection.execute(query, params).fetchone()
     assert row
     return next(iter(row.values()))
+
+
+def overlap(db: TestDatabase, first: Step, second: Step) -> tuple[Any, Any]:
+    """
+    Run `second` while the transaction of `first` is open, and let it end only then.
+
+    `first` commits once `second` waits for it or is through: the two overlap wherever they could do harm.
+    """
+    with (
+        db.connect("holdfast_backend") as one,
+        db.connect("holdfast_backend") as two,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with one.transaction():
+            early = first(one)
+            later = pool.submit(second, two)
+            deadline = time.monotonic() + 10
+            while not later.done() and not _waits(db, two):
+                assert time.monotonic() < deadline, "neither through nor waiting"
+        return early, later.result(timeout=10)
+
+
+def _waits(db: TestDatabase, connection: Connection) -> bool:
+    pid = connection.info.backend_pid
+    return bool(db.value("select cardinality(pg_blocking_pids(%s)) > 0", pid))

@@ -106,6 +106,16 @@ class TestClaim:
         assert ids(backend.claim(limit=3)) == stuck[:3]
         assert ids(backend.claim(limit=3)) == stuck[3:]
 
+    def test_generations_at_work_are_skipped(self, backend: Backend, clock: Clock) -> None:
+        """A generation that somebody is moving is left to them; the sweep does not wait."""
+        busy, idle = backend.queued(), backend.queued()
+        clock.advance(hours=1)
+
+        with backend.db.connect("holdfast_backend") as other, other.transaction():
+            other.execute("select backend.abandon(%s, 'x')", (busy,))
+            backend.calls.execute("set lock_timeout = '1s'")
+            assert ids(backend.claim()) == [idle]
+
     def test_overlapping_sweeps(self, backend: Backend, clock: Clock) -> None:
         """Sweeps at the same moment get different generations, and together all of them."""
         stuck = [backend.queued(cost=0) for _ in range(20)]
