@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
+from uuid import UUID
 
 from tests.factories import Balance, Ledger, new_key, new_user
 from tests.racing import race
@@ -25,9 +27,13 @@ def test_parallel_grants_pay_a_debt_once(ledger: Ledger) -> None:
             ledger.db,
             GRANTS,
             "select ledger.grant(%s, 'pack', %s, 5)",
-            lambda _, user=user: (user, new_key()),
+            _to(user),
         )
 
         assert Counter(outcomes) == {"granted": GRANTS}
         assert ledger.balance(user) == Balance(Decimal(30), Decimal(0), Decimal(0))
         assert ledger.audit(user) == []
+
+
+def _to(user: UUID) -> Callable[[int], tuple[object, ...]]:
+    return lambda _: (user, new_key())
