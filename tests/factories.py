@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
@@ -345,13 +345,21 @@ class Backend:
         self.calls.execute("select backend.postpone(%s, %s)", (generation, seconds))
 
     def purchase(
-        self, user: UUID, credits_: Amount = 10, amount_minor: int = 1000, per_hour: int = 1000
+        self,
+        user: UUID,
+        credits_: Amount = 10,
+        amount_minor: int = 1000,
+        per_hour: int = 1000,
+        *,
+        interval: str | None = None,
     ) -> dict[str, Any]:
-        """Call `backend.create_purchase` for a pack priced in dollars."""
+        """Call `backend.create_purchase` for a pack priced in dollars; with an interval, for a plan."""
         return self._row(
-            "select * from backend.create_purchase(%s, %s, %s::numeric, %s, %s, %s)",
+            "select * from backend.create_purchase(%s, %s, %s, %s, %s::numeric, %s, %s, %s)",
             user,
-            "starter",
+            "plan" if interval else "pack",
+            "pro" if interval else "starter",
+            interval,
             credits_,
             amount_minor,
             "usd",
@@ -363,18 +371,32 @@ class Backend:
         return str(self._value("select backend.attach_checkout_session(%s, %s)", purchase, session))
 
     def open_purchase(
-        self, user: UUID | None = None, credits_: Amount = 10, amount_minor: int = 1000
+        self,
+        user: UUID | None = None,
+        credits_: Amount = 10,
+        amount_minor: int = 1000,
+        *,
+        interval: str | None = None,
     ) -> Checkout:
         """Return a purchase whose user is at the payment page."""
         user = user or new_user()
-        purchase = self.purchase(user, credits_, amount_minor)["purchase_id"]
+        purchase = self.purchase(user, credits_, amount_minor, interval=interval)["purchase_id"]
         session = new_key("cs_test")
         assert self.attach(purchase, session) == "attached"
-        return Checkout(user, purchase, session, amount_minor)
+        return Checkout(
+            user, purchase, session, amount_minor, "subscription" if interval else "payment"
+        )
 
-    def checkout_event(self, checkout: Checkout, state: str = "paid", **changes: object) -> str:
-        """Deliver an event about a checkout; `changes` replace parameters by name."""
-        return str(self._value(RECORD_CHECKOUT_EVENT, *checkout.event(state, **changes)))
+    def checkout_event(
+        self,
+        checkout: Checkout,
+        state: str = "paid",
+        *,
+        event: str | None = None,
+        **changes: object,
+    ) -> str:
+        """Deliver an event about a checkout; `changes` replace fields of the session by name."""
+        return str(self._value(RECORD_CHECKOUT, *checkout.event(state, event, **changes)))
 
     def generation(self, generation: UUID) -> dict[str, Any]:
         """Return a generation's row."""
@@ -402,9 +424,14 @@ class Backend:
         return value
 
 
-RECORD_CHECKOUT_EVENT = (
-    "select backend.record_checkout_event(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-)
+RECORD_CHECKOUT = "select backend.record_checkout(%s::jsonb, %s::jsonb)"
+
+
+def event_json(event: str | None = None, type: str = "test.event") -> str:  # noqa: A002 - Stripe's word
+    """Return an event as the functions take it; a new one unless named."""
+    return json.dumps(
+        {"id": event or new_key("evt"), "type": type, "created": 1767225600, "object_id": "obj"}
+    )
 
 
 @dataclass(frozen=True)
@@ -415,20 +442,38 @@ class Checkout:
     purchase: UUID
     session: str
     amount_minor: int
+    mode: str = "payment"
 
-    def event(self, state: str, **changes: object) -> tuple[object, ...]:
-        """Return the parameters of `backend.record_checkout_event` for an event about it."""
-        params: dict[str, object] = {
-            "event": new_key("evt"),
-            "type": "checkout.session.completed",
-            "created": datetime(2026, 1, 1, tzinfo=UTC),
-            "session": self.session,
-            "purchase": str(self.purchase),
-            "user": str(self.user),
+    @property
+    def payment_intent(self) -> str:
+        """Return the payment its paid session names."""
+        return f"pi_{self.session}"
+
+    @property
+    def subscription(self) -> str:
+        """Return the subscription a paid session of a plan names."""
+        return f"sub_{self.session}"
+
+    def state(self, state: str, **changes: object) -> dict[str, object]:
+        """Return what an event says of the session; `changes` replace fields by name."""
+        plan = self.mode == "subscription"
+        fields: dict[str, object] = {
+            "id": self.session,
+            "mode": self.mode,
             "state": state,
+            "purchase_id": str(self.purchase),
+            "user_id": str(self.user),
             "amount_minor": self.amount_minor,
             "currency": "usd",
-            "payment_intent": f"pi_{self.session}",
+            "payment_intent_id": None if plan else self.payment_intent,
+            "customer_id": None,
+            "subscription_id": self.subscription if plan else None,
+            "invoice_id": None,
         }
-        assert changes.keys() <= params.keys()
-        return tuple((params | changes).values())
+        assert changes.keys() <= fields.keys()
+        return fields | changes
+
+    def event(self, state: str, event: str | None = None, **changes: object) -> tuple[str, str]:
+        """Return the parameters of `backend.record_checkout` for an event about it."""
+        kind = "checkout.session.completed"
+        return event_json(event, kind), json.dumps(self.state(state, **changes))

@@ -83,7 +83,7 @@ class TestCreate:
     @pytest.mark.parametrize(
         ("query", "params"),
         [
-            ("select (backend.create_purchase(%s, 'p', 1, 1, 'usd', 5)).outcome", ()),
+            ("select (backend.create_purchase(%s, 'pack', 'p', null, 1, 1, 'usd', 5)).outcome", ()),
             ("select (backend.create_asset(%s, 'image/png', 1, 5)).outcome", ()),
         ],
         ids=["purchases", "assets"],

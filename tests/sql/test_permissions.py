@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.billing import Stripe
 from tests.database import Connection, TestDatabase
 from tests.factories import Backend, new_key, new_user
 from tests.raising import raises_sqlstate
@@ -23,10 +24,19 @@ READABLE = {
     "public.credit_reservations",
     "public.generation_events",
     "public.generations",
+    "public.payment_reversals",
+    "public.plan_periods",
     "public.purchases",
+    "public.subscriptions",
 }
 CLOSED = {
+    "backend.customers",
     "backend.dispatches",
+    "backend.payments",
+    "backend.prices",
+    "backend.products",
+    "backend.prorations",
+    "backend.reconciliations",
     "ledger.seals",
     "ledger.seal_horizon",
     "backend.inbox",
@@ -39,24 +49,43 @@ ROLES = ("anon", "authenticated", "service_role", "holdfast_backend")
 CALLABLE = {
     "backend.abandon(uuid,text)",
     "backend.attach_checkout_session(uuid,text)",
+    "backend.claim_parked(integer,integer)",
+    "backend.claim_reconciliation(text,integer,integer)",
     "backend.claim_stuck(integer,integer,integer)",
     "backend.complete_generation(uuid,jsonb,text)",
     "backend.create_asset(uuid,text,bigint,integer)",
     "backend.create_generation(uuid,text,text,text,text,text,jsonb,text,jsonb,numeric,integer,integer,integer)",
-    "backend.create_purchase(uuid,text,numeric,bigint,text,integer)",
+    "backend.create_purchase(uuid,text,text,text,numeric,bigint,text,integer,integer,integer)",
+    "backend.drip_due(integer)",
+    "backend.find_price(text)",
+    "backend.finish_reconciliation(text,timestamp with time zone)",
+    "backend.forget_customer(text,jsonb)",
     "backend.get_account(uuid)",
     "backend.get_assets(uuid,uuid[])",
     "backend.get_checkout(uuid,text)",
+    "backend.get_customer(uuid)",
     "backend.get_generation(uuid,uuid)",
     "backend.get_settlement(uuid)",
+    "backend.give_up_parked(text)",
+    "backend.link_customer(uuid,integer,text)",
+    "backend.list_catalog()",
     "backend.list_generations(uuid,text,timestamp with time zone,uuid,integer)",
     "backend.list_ledger(uuid,bigint,integer)",
     "backend.mark_refused(uuid,text,text)",
     "backend.mark_submitted(uuid,text)",
+    "backend.parked_older_than(integer)",
     "backend.postpone(uuid,integer)",
     "backend.record_callback(text,text,text,jsonb)",
-    "backend.record_checkout_event(text,text,timestamp with time zone,text,text,text,text,bigint,text,text)",
+    "backend.record_checkout(jsonb,jsonb)",
+    "backend.record_invoice(jsonb,jsonb)",
+    "backend.record_invoice_payment(jsonb,text,text,bigint,text)",
+    "backend.record_price(jsonb,bigint,jsonb)",
+    "backend.record_product(jsonb,bigint,text,text,boolean,boolean)",
     "backend.record_provider_state(uuid,text,jsonb,text,text)",
+    "backend.record_reversal(jsonb,bigint,jsonb)",
+    "backend.record_subscription(jsonb,bigint,jsonb)",
+    "backend.take_ticket()",
+    "backend.unmatched_reversals(integer,integer)",
     "ledger.audit(uuid)",
     "ledger.expire_due(integer)",
     "ledger.newest_seal()",
@@ -68,7 +97,24 @@ CALLABLE = {
     "ledger.settle(uuid,numeric)",
 }
 INTERNAL = {
+    "backend.adopt_customer(uuid,text)",
     "backend.apply_result(uuid,text,jsonb,text,text,text)",
+    "backend.at(text)",
+    "backend.close_gate(jsonb,text)",
+    "backend.count_prorations(text[])",
+    "backend.counts(text,text,boolean)",
+    "backend.grant_months(text)",
+    "backend.invoice_lines(jsonb)",
+    "backend.link_payment(text,text,bigint,text)",
+    "backend.live_subscription(uuid)",
+    "backend.lock(text,text[])",
+    "backend.month_key(plan_periods,integer)",
+    "backend.open_gate(jsonb)",
+    "backend.payer(text,text)",
+    "backend.reverse_payment(text)",
+    "backend.reverse_period(text)",
+    "backend.set_reversed(text,numeric,numeric)",
+    "backend.user_of_customer(text)",
     "backend.give_up(generations,text,text,text,text)",
     "backend.move(uuid,text,text,text,text)",
     "ledger.batch_hash(bytea,bigint[],bytea[])",
@@ -110,6 +156,17 @@ def _furnish(backend: Backend, user: UUID) -> None:
     backend.ledger.reverse(backend.ledger.grant(user, 10), 2)
     backend.checkout_event(backend.open_purchase(user))
     backend.calls.execute("select backend.create_asset(%s, 'image/png', 1, 9)", (user,))
+    _furnish_billing(Stripe(backend, user))
+    backend.calls.execute("select backend.claim_reconciliation('events', 900, 60)")
+
+
+def _furnish_billing(stripe: Stripe) -> None:
+    price = stripe.price()
+    stripe.call("select backend.record_product(null, 1, %s, 'Pro', true, false)", stripe.id("prod"))
+    stripe.subscribe(price)
+    credited = stripe.line(price, -100, 2, proration=True)
+    stripe.invoice(stripe.line(price), credited, payments={stripe.id("pi"): 2900})
+    stripe.reversal(stripe.id("pi"), 100)
 
 
 # one statement of each kind, none of which needs to know the table
@@ -214,7 +271,8 @@ class TestTables:
         """Nobody but the owner may draw or read the numbers of rows."""
         found = place.db.rows(
             "select c.oid::regclass::text as name, r.rolname from pg_class c, pg_roles r"
-            " where c.relkind = 'S' and c.relnamespace = 'public'::regnamespace"
+            " where c.relkind = 'S'"
+            " and c.relnamespace in ('public'::regnamespace, 'backend'::regnamespace)"
             " and r.rolname = any (%s)"
             " and has_sequence_privilege(r.oid, c.oid, 'usage, select, update')",
             list(ROLES),
@@ -338,6 +396,5 @@ def _call(function: str) -> bytes:
 
 
 def _qualified(type_name: str) -> str:
-    return (
-        f"public.{type_name}" if type_name in {"generations", "credit_reservations"} else type_name
-    )
+    rows = {"generations", "credit_reservations", "plan_periods"}
+    return f"public.{type_name}" if type_name in rows else type_name

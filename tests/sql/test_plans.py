@@ -38,10 +38,39 @@ _FURNISH = f"""
     select n::text, 'e', n::text, '{{}}', 'applied' from generate_series(1, {ROWS}) n;
   insert into backend.stripe_events (id, type, outcome, created_at)
     select n::text, 't', 'granted', now() from generate_series(1, {ROWS}) n;
-  insert into purchases (user_id, pack_id, credits, amount_minor, currency)
-    select gen_random_uuid(), 'p', 1, 1, 'usd' from generate_series(1, {ROWS}) n;
+  insert into purchases (user_id, kind, item_id, credits, amount_minor, currency)
+    select gen_random_uuid(), 'pack', 'p', 1, 1, 'usd' from generate_series(1, {ROWS}) n;
   insert into assets (user_id, path, content_type, bytes)
     select gen_random_uuid(), n::text, 'image/png', 1 from generate_series(1, {ROWS}) n;
+  update backend.stripe_events set outcome = 'parked', parked_at = now() where id::int % 100 = 0;
+  insert into backend.customers (user_id, stripe_customer_id, forgotten)
+    select gen_random_uuid(), 'cus_' || n, case when n % 100 = 0 then array['old_' || n] else '{{}}' end
+      from generate_series(1, {ROWS}) n;
+  insert into backend.prices (id, lookup_key, active, deleted, currency, amount_minor, interval, kind, item_id,
+                              credits, months, ticket)
+    select 'price_' || n, 'key_' || n, n < 10, false, 'usd', 2900, 'month', 'plan', 'pro', 30, 1, n
+      from generate_series(1, {ROWS}) n;
+  insert into backend.products (id, active, deleted, ticket)
+    select 'prod_' || n, true, false, n from generate_series(1, {ROWS}) n;
+  insert into subscriptions (id, user_id, plan_id, price_id, interval, status, cancel_at_period_end, ticket, created_at)
+    select 'sub_' || n, gen_random_uuid(), 'pro', 'price_1', 'month', 'active', false, n, now()
+      from generate_series(1, {ROWS}) n;
+  insert into plan_periods (source_key, user_id, subscription_id, plan_id, price_id, invoice_id, credits, months,
+                            granted_months, next_month_at, amount_minor, starts_at, ends_at, paid_at, grace_days,
+                            priority)
+    select 'in:in_' || n || ':il', gen_random_uuid(), 'sub_' || n, 'pro', 'price_1', 'in_' || n, 30, 12, 1,
+           case when n % 100 = 0 then now() + n * interval '1 min' end, 2900, now(), now() + interval '1 year',
+           now(), 3, 50
+      from generate_series(1, {ROWS}) n;
+  insert into backend.prorations (source_key, subscription_id, price_id, invoice_id, amount_minor, starts_at, ends_at)
+    select 'in:in_' || n || ':p', 'sub_' || n, 'price_1', 'in_' || n, 100, now(), now() + interval '1 day'
+      from generate_series(1, {ROWS}) n;
+  insert into backend.payments (payment_intent_id, invoice_id, user_id, amount_minor, currency)
+    select 'pi_in_' || n, 'in_' || n, gen_random_uuid(), 2900, 'usd' from generate_series(1, {ROWS}) n;
+  insert into payment_reversals (id, kind, payment_intent_id, user_id, amount_minor, currency, status, counts, ticket)
+    select 're_' || n, 'refund', case when n % 100 = 0 then 'pi_' || n else 'pi_in_' || n end,
+           case when n % 100 > 0 then gen_random_uuid() end, 100, 'usd', 'succeeded', true, n
+      from generate_series(1, {ROWS}) n;
 """
 
 
@@ -62,12 +91,32 @@ CALLS = {
     "settle": "select ledger.settle(gen_random_uuid(), 1)",
     "reverse": "select ledger.reverse('cs:1', 're:1', 5)",
     "audit of one user": f"select count(*) from ledger.audit('{USER}')",
-    "create_purchase": f"select backend.create_purchase('{USER}', 'p', 1, 1, 'usd', 9)",
+    "create_purchase": f"select backend.create_purchase('{USER}', 'pack', 'p', null, 1, 1, 'usd', 9)",
     "checkout event": (
-        "select backend.record_checkout_event('e1', 't', now(), 's', (select id from purchases limit 1)::text,"
-        f" '{USER}', 'paid', 1, 'usd', 'pi')"
+        "select backend.record_checkout(jsonb_build_object('id', 'e1', 'type', 't', 'created', 1),"
+        " (select jsonb_build_object('id', 'cs_1', 'mode', 'payment', 'state', 'paid', 'purchase_id', id,"
+        " 'user_id', user_id, 'amount_minor', 1, 'currency', 'usd', 'payment_intent_id', 'pi_1',"
+        " 'customer_id', 'cus_new') from purchases limit 1))"
     ),
     "get_checkout": f"select backend.get_checkout('{USER}', 's')",
+    "record_invoice": """select backend.record_invoice('{"id": "e1", "type": "t", "created": 1}',
+        '{"id": "in_1", "customer_id": "cus_1", "subscription_id": "sub_1", "currency": "usd", "paid_at": 1, "lines":
+          [{"id": "new", "price_id": "price_1", "amount_minor": 2900, "period_start": 1, "period_end": 9},
+           {"id": "less", "price_id": "price_1", "amount_minor": -29, "period_start": 1, "period_end": 9,
+            "proration": true}],
+          "payments": [{"payment_intent_id": "pi_1", "amount_minor": 2900}]}')""",
+    "record_invoice_payment": "select backend.record_invoice_payment(null, 'in_7', 'pi_7', 1, 'usd')",
+    "record_reversal": """select backend.record_reversal(null, 1, '{"id": "re_new", "kind": "refund",
+        "payment_intent_id": "pi_in_1", "amount_minor": 1, "currency": "usd", "status": "succeeded"}')""",
+    "record_subscription": """select backend.record_subscription(null, 99999, '{"id": "sub_1", "customer_id": "cus_1",
+        "price_id": "price_1", "status": "active"}')""",
+    "record_price": """select backend.record_price(null, 99999, '{"id": "price_5", "kind": "plan", "item_id": "x",
+        "credits": 1, "months": 1}')""",
+    "forget_customer": "select backend.forget_customer('cus_1', null)",
+    "find_price": "select backend.find_price('key_5')",
+    "claim_parked": "select count(*) from backend.claim_parked(10, 60)",
+    "unmatched_reversals": "select count(*) from backend.unmatched_reversals(10)",
+    "drip_due": "select backend.drip_due(10)",
     "create_generation": (
         f"select backend.create_generation('{USER}', 'k', 'h', 'image', 'm', 'p', '{{}}', '', '{{}}', 0, 1, 9, 99999)"
     ),
@@ -100,6 +149,8 @@ def test_no_table_is_read_whole(large: TestDatabase, call: str) -> None:
     ("call", "index"),
     [
         ("claim_stuck", "dispatches_unfinished"),
+        ("claim_parked", "stripe_events_parked"),
+        ("drip_due", "plan_periods_due"),
         ("expire_due", "credit_balances_next_expiry"),
         ("list_generations", "generations_library"),
         ("list_generations, last page", "generations_library"),
@@ -116,7 +167,7 @@ def test_index_brings_the_order(large: TestDatabase, call: str, index: str) -> N
 @pytest.mark.parametrize(
     "table",
     ["credit_grants", "credit_reservations", "credit_ledger", "generations", "generation_events",
-     "purchases", "assets"],
+     "purchases", "assets", "subscriptions", "plan_periods", "payment_reversals"],
 )  # fmt: skip
 def test_row_level_security_uses_the_index(large: TestDatabase, table: str) -> None:
     """A frontend that reads its own rows does not make the database read everybody's."""

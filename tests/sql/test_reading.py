@@ -75,6 +75,7 @@ class TestAccount:
             "reserved": 0,
             "owed": 0,
             "grants": [],
+            "plan": None,
         }
 
     def test_grants_in_spending_order(self, ledger: Ledger) -> None:
