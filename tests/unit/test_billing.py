@@ -93,12 +93,15 @@ def test_a_paid_session_is_told_with_everything_the_purchase_is_compared_with() 
         type="checkout.session.completed",
         created=1795000001,
         session_id="cs_test_1",
+        mode="payment",
         state=CheckoutState.PAID,
         purchase_id=str(PURCHASE.id),
         user_id=str(PURCHASE.user_id),
         amount_minor=999,
         currency="usd",
         payment_intent_id="pi_1",
+        customer_id=None,
+        subscription_id=None,
     )
 
 
@@ -107,7 +110,7 @@ def test_a_paid_session_is_told_with_everything_the_purchase_is_compared_with() 
     [
         ("completed", {"payment_status": "unpaid"}, CheckoutState.PENDING),
         ("completed", {"payment_status": "no_payment_required"}, CheckoutState.PAID),
-        ("completed", {"mode": "subscription"}, CheckoutState.OTHER),
+        ("completed", {"mode": "subscription"}, CheckoutState.PAID),
         ("completed", {"mode": "setup"}, CheckoutState.OTHER),
         ("async_payment_succeeded", {}, CheckoutState.PAID),
         ("async_payment_succeeded", {"payment_status": "unpaid"}, CheckoutState.PENDING),

@@ -14,12 +14,13 @@ from holdfast.vocabulary import EntryType
 
 @dataclass(frozen=True)
 class Account:
-    """A user's credits. `grants` are those with something left, in spending order."""
+    """A user's credits and plan. `grants` are those with something left, in spending order."""
 
     available: Decimal
     reserved: Decimal
     owed: Decimal
     grants: list[dict[str, Any]]
+    plan: dict[str, Any] | None
 
 
 @dataclass(frozen=True)

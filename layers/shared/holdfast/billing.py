@@ -50,7 +50,7 @@ class CheckoutState(StrEnum):
     FAILED = "failed"
     EXPIRED = "expired"
     OTHER = "other"
-    """Not a one-off payment."""
+    """Neither a payment nor a subscription."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,15 @@ class SessionState:
     """
 
     session_id: str
+    mode: str | None
     state: CheckoutState
     purchase_id: str | None
     user_id: str | None
     amount_minor: int | None
     currency: str | None
     payment_intent_id: str | None
+    customer_id: str | None
+    subscription_id: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,11 +245,14 @@ def _fields(session: dict[str, Any]) -> dict[str, Any]:
     metadata = session.get("metadata") or {}
     return {
         "session_id": session["id"],
+        "mode": session.get("mode"),
         "purchase_id": session.get("client_reference_id"),
         "user_id": metadata.get("user_id"),
         "amount_minor": session.get("amount_total"),
         "currency": session.get("currency"),
         "payment_intent_id": _id_of(session.get("payment_intent")),
+        "customer_id": _id_of(session.get("customer")),
+        "subscription_id": _id_of(session.get("subscription")),
     }
 
 
@@ -257,7 +263,7 @@ def _id_of(expandable: Any) -> str | None:  # noqa: ANN401 - an id, or the objec
 
 def _state(session: dict[str, Any], event_type: str | None) -> CheckoutState:
     """Read the state. Money counts as here only when the session itself says so."""
-    if session.get("mode") != "payment":
+    if session.get("mode") not in ("payment", "subscription"):
         return CheckoutState.OTHER
     if event_type == _FAILED:
         return CheckoutState.FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -18,12 +19,13 @@ class CheckoutOutcome(StrEnum):
     """What a Checkout event did, or why it did nothing."""
 
     GRANTED = "granted"
+    SUBSCRIBED = "subscribed"
     DUPLICATE = "duplicate"
     ALREADY_GRANTED = "already_granted"
     PENDING = "pending"
     CLOSED = "closed"
     IGNORED = "ignored"
-    UNKNOWN_PURCHASE = "unknown_purchase"
+    PARKED = "parked"
     SESSION_MISMATCH = "session_mismatch"
     USER_MISMATCH = "user_mismatch"
     AMOUNT_MISMATCH = "amount_mismatch"
@@ -32,7 +34,7 @@ class CheckoutOutcome(StrEnum):
     @property
     def is_suspicious(self) -> bool:
         """Say whether somebody should look: money may have moved without credits."""
-        return self.endswith("_mismatch") or self is CheckoutOutcome.UNKNOWN_PURCHASE
+        return self.endswith("_mismatch") or self is CheckoutOutcome.PARKED
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Checkout:
     """A user's own purchase, as they may see it."""
 
     purchase_id: UUID
-    pack_id: str
+    kind: str
+    item_id: str
+    interval: str | None
     credits: Decimal
     status: str
     created_at: datetime
@@ -56,7 +60,7 @@ class PurchaseStore:
     def create(self, user_id: UUID, pack: Pack, *, per_hour: int) -> UUID:
         """Write a purchase of `pack` and return its id; raises `RateLimitedError`."""
         row = self._database.one(
-            "select * from backend.create_purchase(%s, %s, %s, %s, %s, %s)",
+            "select * from backend.create_purchase(%s, 'pack', %s, null, %s, %s, %s, %s)",
             (user_id, pack.id, pack.credits, pack.amount_minor, pack.currency, per_hour),
         )
         if row["outcome"] == "rate_limited":
@@ -82,21 +86,30 @@ class PurchaseStore:
     def record(self, event: CheckoutEvent) -> CheckoutOutcome:
         """Apply a verified Checkout event, once: gate, purchase and grant in one transaction."""
         row = self._database.one(
-            """
-            select backend.record_checkout_event(
-                     %s, %s, to_timestamp(%s), %s, %s, %s, %s, %s, %s, %s) as outcome
-            """,
+            "select backend.record_checkout(%s, %s) as outcome",
             (
-                event.id,
-                event.type,
-                event.created,
-                event.session_id,
-                event.purchase_id,
-                event.user_id,
-                event.state,
-                event.amount_minor,
-                event.currency,
-                event.payment_intent_id,
+                json.dumps(
+                    {
+                        "id": event.id,
+                        "type": event.type,
+                        "created": event.created,
+                        "object_id": event.session_id,
+                    }
+                ),
+                json.dumps(
+                    {
+                        "id": event.session_id,
+                        "mode": event.mode,
+                        "state": event.state,
+                        "purchase_id": event.purchase_id,
+                        "user_id": event.user_id,
+                        "amount_minor": event.amount_minor,
+                        "currency": event.currency,
+                        "payment_intent_id": event.payment_intent_id,
+                        "customer_id": event.customer_id,
+                        "subscription_id": event.subscription_id,
+                    }
+                ),
             ),
         )
         return CheckoutOutcome(row["outcome"])

@@ -162,13 +162,24 @@ class GrantView(View):
     created_at: datetime
 
 
+class PlanView(View):
+    """The subscription that has not ended; what it grants comes with its paid invoices."""
+
+    plan_id: str
+    interval: str
+    status: str
+    current_period_end: datetime | None
+    cancel_at_period_end: bool
+
+
 class AccountView(View):
-    """A user's credits; `grants` in the order they are spent."""
+    """A user's credits; `grants` in the order they are spent, `plan` null without one."""
 
     available: Credits
     reserved: Credits
     owed: Credits
     grants: list[GrantView]
+    plan: PlanView | None
 
 
 class EntryView(View):

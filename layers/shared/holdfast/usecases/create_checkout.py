@@ -85,7 +85,7 @@ class Checkout:
         return CheckoutStatusView(
             session_id=session_id,
             status=found.status,
-            pack_id=found.pack_id,
+            pack_id=found.item_id,
             credits=found.credits,
         )
 

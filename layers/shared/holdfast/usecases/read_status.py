@@ -20,6 +20,7 @@ from holdfast.views import (
     LedgerView,
     LibraryView,
     OutputView,
+    PlanView,
 )
 from holdfast.vocabulary import GenerationStatus
 
@@ -69,6 +70,7 @@ class StatusReader:
             reserved=account.reserved,
             owed=account.owed,
             grants=[GrantView.model_validate(grant) for grant in account.grants],
+            plan=None if account.plan is None else PlanView.model_validate(account.plan),
         )
 
     def ledger(self, user_id: UUID, *, cursor: str | None, limit: int) -> LedgerView:
