@@ -62,6 +62,12 @@ test-ledger: .venv/dev.stamp ## the ledger's tests at full length: 2,000 model r
 conformance: .venv/dev.stamp ## fifteen invariants for any system that moves money, one line each
 	$(BIN)/pytest tests/conformance -v --no-header
 
+SEED ?= 1
+RUNS ?= 200
+.PHONY: chaos
+chaos: .venv/dev.stamp ## the crash campaign: make chaos SEED=1 RUNS=200; TRAIL=1 tells all of it, DEFECT="..." breaks the product first
+	@PYTHONPATH=.:layers/shared $(PY) -m tests.chaos --seed $(SEED) --runs $(RUNS) $(if $(TRAIL),--trail) $(if $(DEFECT),--defect "$(DEFECT)")
+
 .PHONY: mutants
 mutants: .venv/dev.stamp ## break the ledger's SQL, one defect at a time: a mutant the tests miss fails it
 	@$(PY) -m tools.mutants
@@ -109,13 +115,17 @@ deploy-check: .venv/dev.stamp build ## deploy the built bundle for real, to a Cl
 verify: .venv/local.stamp ## prove the books of the database DATABASE_URL: audit and seals (SEAL=ID:HASH from the sweep's log)
 	@$(PY) -m tools.verify $(if $(SEAL),--seal "$(SEAL)")
 
+.PHONY: ops
+ops: .venv/local.stamp ## show what is stuck in the database DATABASE_URL, why and since when (RETRY=id, REFUND=id, YES=1)
+	@$(PY) -m tools.ops $(if $(RETRY),--retry "$(RETRY)") $(if $(REFUND),--refund "$(REFUND)") $(if $(YES),--yes)
+
 .PHONY: schema
 schema: .venv/dev.stamp ## write sql/schema.sql from the migrations
 	$(PY) -m tools.dump_schema
 
 .PHONY: openapi
 openapi: .venv/dev.stamp ## write docs/openapi.json from the functions
-	PYTHONPATH=layers/shared $(PY) -m tools.openapi
+	PYTHONPATH=.:layers/shared $(PY) -m tools.openapi
 
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 .PHONY: lock

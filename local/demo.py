@@ -30,7 +30,6 @@ IMAGE_TYPES = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
     ".webp": "image/webp",
-    ".gif": "image/gif",
 }
 PATIENCE_SECONDS = 60.0
 

@@ -29,12 +29,18 @@ CREATE FUNCTION backend.abandon(p_generation uuid, p_error_code text) RETURNS te
     AS $$
 declare
   g public.generations;
+  v_cancel text;
 begin
   select * into g from public.generations where id = p_generation for update;
   if not found or g.status not in ('queued', 'processing') then
     return 'ignored';
   end if;
-  perform backend.give_up(g, 'failed', 'given up by the sweep', p_error_code, null);
+  select d.cancel_reason into v_cancel from backend.dispatches d where d.generation_id = p_generation;
+  if v_cancel = 'user' then
+    perform backend.end_canceled(g, v_cancel, 'given up by the sweep');
+  else
+    perform backend.give_up(g, 'failed', 'given up by the sweep', p_error_code, null);
+  end if;
   return 'refunded';
 end $$;
 
@@ -74,9 +80,11 @@ CREATE FUNCTION backend.apply_result(p_generation uuid, p_status text, p_output_
     AS $$
 declare
   g public.generations;
+  v_cancel text;
   v_again uuid;
 begin
   select * into g from public.generations where id = p_generation for update;
+  select d.cancel_reason into v_cancel from backend.dispatches d where d.generation_id = p_generation;
   if p_status in ('pending', 'processing') then
     if g.status = 'queued' then
       perform backend.move(g.id, 'processing', p_reason);
@@ -95,7 +103,10 @@ begin
     elsif g.status in ('failed', 'canceled') then
       -- refunded already: charged again if the balance allows, and only then delivered
       v_again := gen_random_uuid();
-      if ledger.reserve(g.user_id, v_again, g.cost_credits) = 'reserved' then
+      -- what the user or the operator wanted ended is not charged again
+      if coalesce(v_cancel, 'deadline') = 'deadline'
+        and ledger.reserve(g.user_id, v_again, g.cost_credits) = 'reserved'
+      then
         update public.generations set reservation_id = v_again, charged_credits = null where id = g.id;
         perform backend.move(g.id, 'storing', 'late success');
         return 'applied';
@@ -103,6 +114,11 @@ begin
       insert into public.generation_events (generation_id, user_id, from_status, to_status, reason, created_at)
         values (g.id, g.user_id, g.status, g.status, 'late success withheld', ledger.clock());
       return 'withheld';
+    end if;
+  elsif p_status = 'canceled' and v_cancel is not null then
+    if g.status in ('queued', 'processing') then
+      perform backend.end_canceled(g, v_cancel, p_reason);
+      return 'applied';
     end if;
   elsif p_status in ('failed', 'canceled') then
     if g.status in ('queued', 'processing') then
@@ -152,6 +168,71 @@ ALTER FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id tex
 -- Name: FUNCTION attach_checkout_session(p_purchase uuid, p_session_id text); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text) IS 'Notes the payment session of a purchase. A webhook may have come first. Outcomes: attached, not_found.';
+
+-- Name: begin_dispatch(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_status text;
+  d backend.dispatches;
+begin
+  select g.status into v_status from public.generations g where g.id = p_generation for update;
+  select * into d from backend.dispatches where generation_id = p_generation;
+  is_replay := d.sent_at is not null;
+  if v_status = 'queued' and d.provider_generation_id is null then
+    outcome := 'send';
+    update backend.dispatches set sent_at = coalesce(sent_at, ledger.clock()) where generation_id = p_generation;
+  else
+    outcome := 'not_queued';
+  end if;
+end $$;
+
+ALTER FUNCTION backend.begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean) OWNER TO postgres;
+
+-- Name: FUNCTION begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean) IS 'From now on the provider may have it: a cancel has to ask. is_replay: it may have had it before. Outcomes: send, not_queued.';
+
+-- Name: begin_settlement(uuid, text, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_status text;
+  d backend.dispatches;
+begin
+  select g.status into v_status from public.generations g where g.id = p_generation for update;
+  if not found then
+    return 'not_found';
+  elsif v_status <> 'storing' then
+    return case when v_status in ('queued', 'processing') then 'not_ready' else 'already_final' end;
+  end if;
+  select * into d from backend.dispatches where generation_id = p_generation;
+  if d.failures >= backend.poison_after() then
+    return 'poisoned';
+  elsif d.leased_until > ledger.clock() and d.lease_owner is distinct from p_owner then
+    return 'busy';
+  end if;
+  -- counted before the work: a worker that dies of it cannot count
+  update backend.dispatches
+     set leased_until = ledger.clock() + make_interval(secs => p_lease_seconds),
+         lease_owner = p_owner,
+         failures = failures + 1,
+         last_error = 'the settle worker did not come back'
+   where generation_id = p_generation;
+  return 'leased';
+end $$;
+
+ALTER FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) OWNER TO postgres;
+
+-- Name: FUNCTION begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) IS 'Leases a generation to one settle worker; the owner is its message, which may take it again when it comes back. Outcomes: leased, busy, poisoned, not_ready, already_final, not_found.';
 
 -- Name: claim_parked(integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -204,27 +285,46 @@ COMMENT ON FUNCTION backend.claim_reconciliation(p_name text, p_every_seconds in
 
 -- Name: claim_stuck(integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) RETURNS TABLE(generation_id uuid, status text, kind text, request text, model text, provider_generation_id text, attempts integer, age_seconds numeric)
+CREATE FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) RETURNS TABLE(generation_id uuid, status text, kind text, request text, model text, provider_generation_id text, attempts integer, age_seconds numeric, running_seconds numeric, cancel_reason text)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  with due as (
+  with waking as (
     select d.generation_id from backend.dispatches d
      where d.finished_at is null
+       and d.wake_at <= ledger.clock()
+       and (d.leased_until is null or d.leased_until <= ledger.clock())
+       and d.failures < backend.poison_after()
+     order by d.wake_at
+     limit p_limit
+     for update skip locked
+  ),
+  idle as (
+    select d.generation_id from backend.dispatches d
+     where d.finished_at is null
+       and d.wake_at is null
        and d.moved_at <= ledger.clock() - make_interval(secs => p_idle_seconds)
        and (d.leased_until is null or d.leased_until <= ledger.clock())
+       and d.failures < backend.poison_after()
      order by d.moved_at
      limit p_limit
      for update skip locked
   ),
+  due as (
+    select generation_id from waking union all select generation_id from idle limit p_limit
+  ),
   claimed as (
     update backend.dispatches d
-       set leased_until = ledger.clock() + make_interval(secs => p_lease_seconds), attempts = d.attempts + 1
+       set leased_until = ledger.clock() + make_interval(secs => p_lease_seconds),
+           lease_owner = null,
+           attempts = d.attempts + 1
       from due where d.generation_id = due.generation_id
     returning d.*
   )
   select c.generation_id, g.status, g.kind, c.request, g.model, c.provider_generation_id, c.attempts,
-         extract(epoch from ledger.clock() - c.dispatched_at)
+         extract(epoch from ledger.clock() - c.dispatched_at),
+         extract(epoch from ledger.clock() - coalesce(c.submitted_at, c.dispatched_at)),
+         c.cancel_reason
     from claimed c join public.generations g on g.id = c.generation_id
    order by c.dispatched_at
 $$;
@@ -233,7 +333,7 @@ ALTER FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_le
 
 -- Name: FUNCTION claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) IS 'Leases unfinished generations that have not moved for a while. Sweeps that overlap get different ones; a dead sweep''s lease passes on.';
+COMMENT ON FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) IS 'Leases unfinished generations that have not moved for a while, or that are to be looked at now. Sweeps that overlap get different ones; a dead sweep''s lease passes on. What failed too often is left to the operator.';
 
 -- Name: close_gate(jsonb, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -256,6 +356,32 @@ ALTER FUNCTION backend.close_gate(p_event jsonb, p_outcome text) OWNER TO postgr
 -- Name: FUNCTION close_gate(p_event jsonb, p_outcome text); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.close_gate(p_event jsonb, p_outcome text) IS 'Notes what became of an event and returns it.';
+
+-- Name: close_intake(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+#variable_conflict use_column
+begin
+  -- many are refused at the same moment: only what was asked for after the last closure closes anew
+  update backend.intake i
+     set closed_at = ledger.clock(),
+         closures = i.closures + 1,
+         closed_until = ledger.clock() + make_interval(secs => least(60 * 2 ^ least(i.closures, 10), 900)),
+         generation_id = p_generation
+   where i.closed_at is null
+      or i.closed_until <= ledger.clock()
+      or i.closed_at < (select g.created_at from public.generations g where g.id = p_generation);
+  select i.closed_until, i.closures into closed_until, closures from backend.intake i;
+end $$;
+
+ALTER FUNCTION backend.close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer) OWNER TO postgres;
+
+-- Name: FUNCTION close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer) IS 'Stops taking new generations: the provider refused this one because the operator is out of credits. A minute, twice as long each time in a row, up to a quarter of an hour.';
 
 -- Name: complete_generation(uuid, jsonb, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -298,6 +424,21 @@ ALTER FUNCTION backend.complete_generation(p_generation uuid, p_outputs jsonb, p
 -- Name: FUNCTION complete_generation(p_generation uuid, p_outputs jsonb, p_error_code text); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.complete_generation(p_generation uuid, p_outputs jsonb, p_error_code text) IS 'Settles a generation whose outputs are stored: n of m charge n/m of the reservation, none refunds it. Outcomes: succeeded, failed, already_final, not_ready, not_found.';
+
+-- Name: count_poisoned(); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.count_poisoned() RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select count(*) from backend.dispatches where finished_at is null and failures > 0 and failures >= backend.poison_after()
+$$;
+
+ALTER FUNCTION backend.count_poisoned() OWNER TO postgres;
+
+-- Name: FUNCTION count_poisoned(); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.count_poisoned() IS 'How many generations failed so often that they are left to the operator.';
 
 -- Name: count_prorations(text[]); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -358,18 +499,21 @@ COMMENT ON FUNCTION backend.counts(p_kind text, p_status text, p_counts boolean)
 
 -- Name: create_asset(uuid, text, bigint, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text) RETURNS record
+CREATE FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 #variable_conflict use_column
+declare
+  v_free_at timestamptz;
 begin
   perform pg_advisory_xact_lock(hashtextextended('asset:' || p_user::text, 0));
-  if (
-    select count(*) from public.assets a
-     where a.user_id = p_user and a.created_at > ledger.clock() - interval '1 hour'
-  ) >= p_per_hour then
+  select a.created_at + interval '1 hour' into v_free_at from public.assets a
+   where a.user_id = p_user and a.created_at > ledger.clock() - interval '1 hour'
+   order by a.created_at desc offset p_per_hour - 1 limit 1;
+  if found then
     outcome := 'rate_limited';
+    retry_after_seconds := greatest(1, ceil(extract(epoch from v_free_at - ledger.clock())));
     return;
   end if;
   asset_id := gen_random_uuid();
@@ -379,23 +523,22 @@ begin
   outcome := 'created';
 end $$;
 
-ALTER FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text) OWNER TO postgres;
+ALTER FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer) OWNER TO postgres;
 
--- Name: FUNCTION create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text) IS 'Names a place for a user''s picture. Outcomes: created, rate_limited.';
+COMMENT ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer) IS 'Names a place for a user''s picture. Outcomes: created, rate_limited.';
 
--- Name: create_generation(uuid, text, text, text, text, text, jsonb, text, jsonb, numeric, integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+-- Name: create_generation(uuid, text, text, text, text, text, jsonb, text, jsonb, numeric, integer, integer, integer, numeric, numeric); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) RETURNS record
+CREATE FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 #variable_conflict use_column
 declare
   v_existing public.generations;
-  v_recent integer;
-  v_oldest timestamptz;
+  v_free_at timestamptz;
 begin
   -- one user's creations in turn: a double click finds the first one's row, and the limits count right
   perform pg_advisory_xact_lock(hashtextextended('generation:' || p_user::text, 0));
@@ -406,17 +549,47 @@ begin
     generation_id := v_existing.id;
     status := v_existing.status;
     cost_credits := v_existing.cost_credits;
+  elsif exists (select from backend.intake i where i.closed_until > ledger.clock()) then
+    outcome := 'intake_closed';
+    select greatest(1, ceil(extract(epoch from i.closed_until - ledger.clock()))) into retry_after_seconds
+      from backend.intake i;
+  elsif p_cost > p_max_cost then
+    outcome := 'price_changed';
+    cost_credits := p_cost;
   elsif (select count(*) from public.generations g where g.user_id = p_user and g.finished_at is null) >= p_max_active
   then
     outcome := 'too_many_active';
     retry_after_seconds := 10;
   else
-    select count(*), min(g.created_at) into v_recent, v_oldest from public.generations g
-     where g.user_id = p_user and g.created_at > ledger.clock() - interval '1 hour';
-    if v_recent >= p_per_hour then
+    -- the start that must leave the hour for one more to fit in; not the oldest if the limit was lowered
+    select g.created_at + interval '1 hour' into v_free_at from public.generations g
+     where g.user_id = p_user and g.created_at > ledger.clock() - interval '1 hour'
+     order by g.created_at desc offset p_per_hour - 1 limit 1;
+    if found then
       outcome := 'rate_limited';
-      retry_after_seconds := greatest(1, ceil(extract(epoch from v_oldest + interval '1 hour' - ledger.clock())));
-    else
+    elsif p_daily_credits > 0 then
+      -- the newest generation whose credits, with those of all newer ones, leave no room for this one
+      select spent.created_at + interval '1 day' into v_free_at
+        from (
+          select g.created_at,
+                 sum(coalesce(g.charged_credits, g.cost_credits)) over (order by g.created_at desc, g.id desc) as total
+            from public.generations g
+           where g.user_id = p_user and g.created_at > ledger.clock() - interval '1 day'
+        ) spent
+       where spent.total + p_cost > p_daily_credits
+       order by spent.created_at desc limit 1;
+      if found or p_cost > p_daily_credits then
+        outcome := 'daily_limit';
+        cost_credits := p_cost;
+      end if;
+      if p_cost > p_daily_credits then
+        v_free_at := null;  -- never: this one alone is too dear
+      end if;
+    end if;
+    if v_free_at is not null then
+      retry_after_seconds := greatest(1, ceil(extract(epoch from v_free_at - ledger.clock())));
+    end if;
+    if outcome is null then
       generation_id := gen_random_uuid();
       -- refused for credits: nothing is kept, so the same key works after a top-up
       outcome := ledger.reserve(p_user, generation_id, p_cost);
@@ -429,10 +602,14 @@ begin
              output_count, created_at, updated_at)
           values (generation_id, p_user, p_kind, p_model, p_prompt, p_fields, p_idempotency_key, p_request_hash,
                   generation_id, p_cost, p_output_count, ledger.clock(), ledger.clock());
-        insert into backend.dispatches (generation_id, request, price, dispatched_at, moved_at)
-          values (generation_id, p_request, p_price, ledger.clock(), ledger.clock());
+        -- sent_at: whoever created it sends it at once, and may die with the answer
+        insert into backend.dispatches (generation_id, request, price, dispatched_at, sent_at, moved_at)
+          values (generation_id, p_request, p_price, ledger.clock(), ledger.clock(), ledger.clock());
         insert into public.generation_events (generation_id, user_id, to_status, reason, created_at)
           values (generation_id, p_user, 'queued', 'created', ledger.clock());
+        -- the closure is over: this one tries, the others wait for what becomes of it
+        update backend.intake i set closed_until = ledger.clock() + interval '30 seconds'
+         where i.closed_until <= ledger.clock();
       else
         generation_id := null;
         cost_credits := p_cost;
@@ -442,11 +619,11 @@ begin
   available_credits := coalesce((select b.available from public.credit_balances b where b.user_id = p_user), 0);
 end $$;
 
-ALTER FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) OWNER TO postgres;
+ALTER FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) OWNER TO postgres;
 
--- Name: FUNCTION create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) IS 'Claims the client''s key, checks the user''s limits, reserves and queues, in one transaction. Outcomes: created, existing, idempotency_conflict, insufficient_credits, too_many_active, rate_limited.';
+COMMENT ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) IS 'Claims the client''s key, checks what the user was shown and the user''s limits, reserves and queues, in one transaction. A daily limit of 0 is none; a null p_max_cost agrees to any price. Outcomes: created, existing, idempotency_conflict, intake_closed, price_changed, insufficient_credits, too_many_active, rate_limited, daily_limit.';
 
 -- Name: create_purchase(uuid, text, text, text, numeric, bigint, text, integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -520,6 +697,121 @@ ALTER FUNCTION backend.drip_due(p_limit integer) OWNER TO postgres;
 -- Name: FUNCTION drip_due(p_limit integer); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.drip_due(p_limit integer) IS 'Grants the months that have begun, of up to so many periods, and returns how many.';
+
+-- Name: generations; Type: TABLE; Schema: public; Owner: postgres
+
+CREATE TABLE public.generations (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id uuid NOT NULL,
+    status text DEFAULT 'queued'::text NOT NULL,
+    kind text NOT NULL,
+    model text NOT NULL,
+    prompt text NOT NULL,
+    fields jsonb DEFAULT '{}'::jsonb NOT NULL,
+    idempotency_key text NOT NULL,
+    request_hash text NOT NULL,
+    reservation_id uuid NOT NULL,
+    cost_credits numeric(14,3) NOT NULL,
+    charged_credits numeric(14,3),
+    output_count integer NOT NULL,
+    outputs jsonb DEFAULT '[]'::jsonb NOT NULL,
+    error_code text,
+    error_message text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    finished_at timestamp with time zone,
+    CONSTRAINT cost_is_not_negative CHECK ((cost_credits >= (0)::numeric)),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['image'::text, 'video'::text]))),
+    CONSTRAINT output_count_is_positive CHECK ((output_count > 0)),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'processing'::text, 'storing'::text, 'succeeded'::text, 'failed'::text, 'canceled'::text])))
+);
+
+ALTER TABLE public.generations OWNER TO postgres;
+
+-- Name: TABLE generations; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON TABLE public.generations IS 'One request for media, from reservation to stored outputs.';
+
+-- Name: COLUMN generations.status; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.generations.status IS 'queued -> processing -> storing -> succeeded; or failed, canceled (docs/architecture.md).';
+
+-- Name: COLUMN generations.fields; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.generations.fields IS 'The normalized fields the user chose, without the prompt.';
+
+-- Name: COLUMN generations.request_hash; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.generations.request_hash IS 'Hash of what the client asked for; the same key with another request is a conflict.';
+
+-- Name: COLUMN generations.reservation_id; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.generations.reservation_id IS 'The generation''s own id, unless a late success had to reserve again.';
+
+-- Name: COLUMN generations.charged_credits; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.generations.charged_credits IS 'Null until settled.';
+
+-- Name: COLUMN generations.outputs; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.generations.outputs IS 'Stored files: [{"n", "path", "content_type", "bytes"}], paths in the bucket outputs.';
+
+-- Name: end_canceled(public.generations, text, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select backend.give_up(
+    p_generation,
+    case p_cancel_reason when 'user' then 'canceled' else 'failed' end,
+    p_reason,
+    case p_cancel_reason when 'deadline' then 'deadline_exceeded' when 'operator' then 'refunded_by_operator' end,
+    null)
+$$;
+
+ALTER FUNCTION backend.end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text) OWNER TO postgres;
+
+-- Name: FUNCTION end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text) IS 'Ends an unfinished generation that was to be canceled: canceled when its user wanted it, failed otherwise.';
+
+-- Name: end_settlement(uuid, text, text, boolean); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update backend.dispatches
+     set leased_until = null,
+         lease_owner = null,
+         failures = failures - case when p_is_failure then 0 else 1 end,
+         last_error = p_error
+   where generation_id = p_generation and lease_owner = p_owner and finished_at is null
+$$;
+
+ALTER FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) OWNER TO postgres;
+
+-- Name: FUNCTION end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) IS 'Gives a generation back that could not be settled this time. What may mend itself (storage is away) is no failure.';
+
+-- Name: find_generation(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) RETURNS record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select g.id, g.request_hash, g.status, g.cost_credits,
+         coalesce((select b.available from public.credit_balances b where b.user_id = p_user), 0)
+    from public.generations g where g.user_id = p_user and g.idempotency_key = p_idempotency_key
+$$;
+
+ALTER FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) OWNER TO postgres;
+
+-- Name: FUNCTION find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) IS 'The generation this key made before; all null when there is none.';
 
 -- Name: find_price(text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -656,64 +948,6 @@ ALTER FUNCTION backend.get_customer(p_user uuid, OUT stripe_customer_id text, OU
 
 COMMENT ON FUNCTION backend.get_customer(p_user uuid, OUT stripe_customer_id text, OUT number integer) IS 'A user''s customer, or null and the number to create one with.';
 
--- Name: generations; Type: TABLE; Schema: public; Owner: postgres
-
-CREATE TABLE public.generations (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    user_id uuid NOT NULL,
-    status text DEFAULT 'queued'::text NOT NULL,
-    kind text NOT NULL,
-    model text NOT NULL,
-    prompt text NOT NULL,
-    fields jsonb DEFAULT '{}'::jsonb NOT NULL,
-    idempotency_key text NOT NULL,
-    request_hash text NOT NULL,
-    reservation_id uuid NOT NULL,
-    cost_credits numeric(14,3) NOT NULL,
-    charged_credits numeric(14,3),
-    output_count integer NOT NULL,
-    outputs jsonb DEFAULT '[]'::jsonb NOT NULL,
-    error_code text,
-    error_message text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    finished_at timestamp with time zone,
-    CONSTRAINT cost_is_not_negative CHECK ((cost_credits >= (0)::numeric)),
-    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['image'::text, 'video'::text]))),
-    CONSTRAINT output_count_is_positive CHECK ((output_count > 0)),
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['queued'::text, 'processing'::text, 'storing'::text, 'succeeded'::text, 'failed'::text, 'canceled'::text])))
-);
-
-ALTER TABLE public.generations OWNER TO postgres;
-
--- Name: TABLE generations; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON TABLE public.generations IS 'One request for media, from reservation to stored outputs.';
-
--- Name: COLUMN generations.status; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON COLUMN public.generations.status IS 'queued -> processing -> storing -> succeeded; or failed, canceled (docs/architecture.md).';
-
--- Name: COLUMN generations.fields; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON COLUMN public.generations.fields IS 'The normalized fields the user chose, without the prompt.';
-
--- Name: COLUMN generations.request_hash; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON COLUMN public.generations.request_hash IS 'Hash of what the client asked for; the same key with another request is a conflict.';
-
--- Name: COLUMN generations.reservation_id; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON COLUMN public.generations.reservation_id IS 'The generation''s own id, unless a late success had to reserve again.';
-
--- Name: COLUMN generations.charged_credits; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON COLUMN public.generations.charged_credits IS 'Null until settled.';
-
--- Name: COLUMN generations.outputs; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON COLUMN public.generations.outputs IS 'Stored files: [{"n", "path", "content_type", "bytes"}], paths in the bucket outputs.';
-
 -- Name: get_generation(uuid, uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.get_generation(p_user uuid, p_generation uuid) RETURNS SETOF public.generations
@@ -726,6 +960,24 @@ ALTER FUNCTION backend.get_generation(p_user uuid, p_generation uuid) OWNER TO p
 -- Name: FUNCTION get_generation(p_user uuid, p_generation uuid); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.get_generation(p_user uuid, p_generation uuid) IS 'A user''s own generation; no row for anybody else''s.';
+
+-- Name: get_intake(); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) RETURNS record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select i.closed_at is not null, i.closed_at, i.closed_until, i.closures, g.model, d.request
+    from backend.intake i
+    left join public.generations g on g.id = i.generation_id
+    left join backend.dispatches d on d.generation_id = i.generation_id
+$$;
+
+ALTER FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) OWNER TO postgres;
+
+-- Name: FUNCTION get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) IS 'Whether new generations are taken, and the request that closed the intake.';
 
 -- Name: get_settlement(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -1012,6 +1264,35 @@ ALTER FUNCTION backend.list_ledger(p_user uuid, p_before_id bigint, p_limit inte
 
 COMMENT ON FUNCTION backend.list_ledger(p_user uuid, p_before_id bigint, p_limit integer) IS 'A page of a user''s ledger entries, newest first.';
 
+-- Name: list_stuck(integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.list_stuck(p_idle_seconds integer, p_limit integer) RETURNS TABLE(generation_id uuid, user_id uuid, status text, kind text, reason text, since timestamp with time zone, attempts integer, failures integer, last_error text, wake_at timestamp with time zone, provider_generation_id text, reserved numeric)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select d.generation_id, g.user_id, g.status, g.kind,
+         case
+           when d.failures >= backend.poison_after() then 'poisoned'
+           when d.cancel_requested_at is not null then 'cancel of the ' || d.cancel_reason || ' unanswered'
+           when g.status = 'storing' then 'outputs not stored'
+           when g.status = 'processing' then 'provider has not finished'
+           when d.sent_at is null then 'provider takes nothing'
+           else 'submission unknown'
+         end,
+         d.moved_at, d.attempts, d.failures, d.last_error, d.wake_at, d.provider_generation_id, g.cost_credits
+    from backend.dispatches d join public.generations g on g.id = d.generation_id
+   where d.finished_at is null
+     and (d.moved_at <= ledger.clock() - make_interval(secs => p_idle_seconds) or d.attempts > 0 or d.failures > 1)
+   order by d.failures >= backend.poison_after() desc, d.moved_at
+   limit p_limit
+$$;
+
+ALTER FUNCTION backend.list_stuck(p_idle_seconds integer, p_limit integer) OWNER TO postgres;
+
+-- Name: FUNCTION list_stuck(p_idle_seconds integer, p_limit integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.list_stuck(p_idle_seconds integer, p_limit integer) IS 'Unfinished generations that do not move, and why: poisoned ones first, then the longest stuck.';
+
 -- Name: live_subscription(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.live_subscription(p_user uuid) RETURNS text
@@ -1077,7 +1358,7 @@ COMMENT ON FUNCTION backend.mark_refused(p_generation uuid, p_error_code text, p
 
 -- Name: mark_submitted(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text) RETURNS record
+CREATE FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1100,7 +1381,8 @@ begin
   ) then
     outcome := 'provider_id_conflict';
   else
-    update backend.dispatches set provider_generation_id = p_provider_generation_id
+    update backend.dispatches
+       set provider_generation_id = p_provider_generation_id, submitted_at = ledger.clock()
      where generation_id = p_generation;
     perform backend.apply_result(p_generation, 'processing', null, null, null, 'accepted by the provider');
     for d in
@@ -1115,16 +1397,55 @@ begin
                d.payload ->> 'error_message', 'early callback')
        where delivery_id = d.delivery_id;
     end loop;
+    -- the provider takes what was asked for after the closure
+    update backend.intake i
+       set closed_at = null, closed_until = null, closures = 0, generation_id = null
+     where i.closed_at < (select g.created_at from public.generations g where g.id = p_generation);
     outcome := 'submitted';
   end if;
-  select g.status into status from public.generations g where g.id = p_generation;
+  select g.status, d.cancel_requested_at is not null and g.status not in ('storing', 'succeeded')
+    into status, is_cancel_wanted
+    from public.generations g join backend.dispatches d on d.generation_id = g.id where g.id = p_generation;
 end $$;
 
-ALTER FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text) OWNER TO postgres;
+ALTER FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean) OWNER TO postgres;
 
--- Name: FUNCTION mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text) IS 'Notes the provider''s id and applies the callbacks that were quicker. Outcomes: submitted, already_submitted, provider_id_conflict, not_found.';
+COMMENT ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean) IS 'Notes the provider''s id and applies the callbacks that were quicker. is_cancel_wanted: the provider is to be asked to cancel it at once. Outcomes: submitted, already_submitted, provider_id_conflict, not_found.';
+
+-- Name: mark_unsent(uuid, integer, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  g public.generations;
+  v_cancel text;
+begin
+  select * into g from public.generations where id = p_generation for update;
+  update backend.dispatches
+     set sent_at = null,
+         leased_until = null,
+         wake_at = ledger.clock() + make_interval(secs => p_seconds),
+         last_error = p_error
+   where generation_id = p_generation and provider_generation_id is null and finished_at is null
+  returning cancel_reason into v_cancel;
+  if not found or g.status <> 'queued' then
+    return 'ignored';
+  elsif v_cancel is not null then
+    perform backend.end_canceled(g, v_cancel, 'never sent');
+    return 'canceled';
+  end if;
+  return 'waiting';
+end $$;
+
+ALTER FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) OWNER TO postgres;
+
+-- Name: FUNCTION mark_unsent(p_generation uuid, p_seconds integer, p_error text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) IS 'The provider took nothing and is to be asked again in so many seconds. Only when no earlier call may have been accepted. Outcomes: waiting, canceled (wanted meanwhile), ignored.';
 
 -- Name: plan_periods; Type: TABLE; Schema: public; Owner: postgres
 
@@ -1218,7 +1539,16 @@ begin
          finished_at = case when v_final then ledger.clock() end
    where id = p_generation;
   update backend.dispatches
-     set moved_at = ledger.clock(), leased_until = null, finished_at = case when v_final then ledger.clock() end
+     set moved_at = ledger.clock(),
+         attempts = 0,
+         failures = 0,
+         last_error = null,
+         leased_until = null,
+         lease_owner = null,
+         -- whoever notes the provider's id also asks it to cancel; the sweep does if that one dies
+         wake_at = case
+           when p_to = 'processing' and cancel_requested_at is not null then ledger.clock() + interval '15 seconds' end,
+         finished_at = case when v_final then ledger.clock() end
    where generation_id = p_generation;
   insert into public.generation_events (generation_id, user_id, from_status, to_status, reason, created_at)
     values (p_generation, v_user, v_from, p_to, p_reason, ledger.clock());
@@ -1256,6 +1586,24 @@ ALTER FUNCTION backend.open_gate(p_event jsonb) OWNER TO postgres;
 
 COMMENT ON FUNCTION backend.open_gate(p_event jsonb) IS 'Whether an event is to take effect; false when it did, or was refused, before.';
 
+-- Name: open_intake(); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.open_intake() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update backend.intake set closed_at = null, closed_until = null, closures = 0, generation_id = null
+   where closed_at is not null;
+  return found;
+end $$;
+
+ALTER FUNCTION backend.open_intake() OWNER TO postgres;
+
+-- Name: FUNCTION open_intake(); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.open_intake() IS 'Takes new generations again; says whether it was closed.';
+
 -- Name: parked_older_than(integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.parked_older_than(p_seconds integer) RETURNS bigint
@@ -1290,21 +1638,37 @@ ALTER FUNCTION backend.payer(p_customer_id text, p_subscription_id text) OWNER T
 
 COMMENT ON FUNCTION backend.payer(p_customer_id text, p_subscription_id text) IS 'Whose invoice or subscription it is, from our own rows only; null when they do not say.';
 
--- Name: postpone(uuid, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+-- Name: poison_after(); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.postpone(p_generation uuid, p_seconds integer) RETURNS void
+CREATE FUNCTION backend.poison_after() RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    AS $$select 10$$;
+
+ALTER FUNCTION backend.poison_after() OWNER TO postgres;
+
+-- Name: FUNCTION poison_after(); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.poison_after() IS 'After so many failures the sweep and the settle worker leave a generation to the operator.';
+
+-- Name: postpone(uuid, integer, text, boolean); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text DEFAULT NULL::text, p_is_failure boolean DEFAULT false) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  update backend.dispatches set leased_until = ledger.clock() + make_interval(secs => p_seconds)
+  update backend.dispatches
+     set leased_until = null,
+         wake_at = ledger.clock() + make_interval(secs => p_seconds),
+         failures = failures + case when p_is_failure then 1 else 0 end,
+         last_error = coalesce(p_error, last_error)
    where generation_id = p_generation and finished_at is null
 $$;
 
-ALTER FUNCTION backend.postpone(p_generation uuid, p_seconds integer) OWNER TO postgres;
+ALTER FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean) OWNER TO postgres;
 
--- Name: FUNCTION postpone(p_generation uuid, p_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer) IS 'Leaves a generation alone for so many seconds.';
+COMMENT ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean) IS 'Leaves a generation alone for so many seconds. A failure is what will not mend itself.';
 
 -- Name: record_callback(text, text, text, jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -1759,6 +2123,126 @@ ALTER FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_sub
 -- Name: FUNCTION record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb) IS 'Mirrors a subscription as just read: {id, customer_id, user_id, price_id, status, current_period_start, current_period_end, cancel_at_period_end, cancel_at, canceled_at, ended_at, created}. Moves no credits. Outcomes: recorded, recorded_second, stale, parked, ignored, duplicate, unknown_status.';
+
+-- Name: refund_generation(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.refund_generation(p_generation uuid) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  g public.generations;
+  d backend.dispatches;
+begin
+  select * into g from public.generations where id = p_generation for update;
+  if not found or g.status in ('succeeded', 'failed', 'canceled') then
+    return 'ignored';
+  end if;
+  update backend.dispatches
+     set cancel_requested_at = coalesce(cancel_requested_at, ledger.clock()),
+         -- what its user canceled ends as canceled; what is stored ends by what is there
+         cancel_reason = case when g.status <> 'storing' and cancel_reason = 'user' then 'user' else 'operator' end
+   where generation_id = p_generation
+  returning * into d;
+  if d.failures >= backend.poison_after() or (g.status = 'queued' and d.sent_at is null) then
+    perform backend.end_canceled(g, d.cancel_reason, 'refunded by the operator');
+    return 'refunded';
+  end if;
+  perform backend.retry_generation(p_generation);
+  return 'asking';
+end $$;
+
+ALTER FUNCTION backend.refund_generation(p_generation uuid) OWNER TO postgres;
+
+-- Name: FUNCTION refund_generation(p_generation uuid); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.refund_generation(p_generation uuid) IS 'Ends a generation for the operator. The next sweep cancels at the provider first, or settles with what is stored; what is poisoned or was never sent is refunded at once. Outcomes: refunded, asking, ignored.';
+
+-- Name: request_cancel(uuid, uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+#variable_conflict use_column
+declare
+  g public.generations;
+  d backend.dispatches;
+begin
+  select * into g from public.generations where id = p_generation and user_id = p_user for update;
+  if not found then
+    outcome := 'not_found';
+    return;
+  end if;
+  select * into d from backend.dispatches where generation_id = p_generation;
+  provider_generation_id := d.provider_generation_id;
+  if g.status = 'canceled' then
+    outcome := 'canceled';
+  elsif g.status not in ('queued', 'processing') then
+    outcome := 'not_cancelable';
+  elsif g.status = 'queued' and d.sent_at is null then
+    -- certainly not with the provider: nobody has to be asked
+    update backend.dispatches set cancel_requested_at = ledger.clock(), cancel_reason = 'user'
+     where generation_id = p_generation;
+    perform backend.end_canceled(g, 'user', 'canceled before it was sent');
+    outcome := 'canceled';
+  else
+    outcome := 'cancel_requested';
+    update backend.dispatches
+       set cancel_requested_at = coalesce(cancel_requested_at, ledger.clock()),
+           cancel_reason = 'user',
+           -- whoever asked also asks the provider; the sweep does if that one dies
+           wake_at = least(wake_at, ledger.clock() + interval '15 seconds')
+     where generation_id = p_generation;
+    if d.cancel_requested_at is null then
+      insert into public.generation_events (generation_id, user_id, from_status, to_status, reason, created_at)
+        values (g.id, g.user_id, g.status, g.status, 'cancel requested', ledger.clock());
+    end if;
+  end if;
+  select g.status into status from public.generations g where g.id = p_generation;
+end $$;
+
+ALTER FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) OWNER TO postgres;
+
+-- Name: FUNCTION request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) IS 'A user wants a generation canceled. What the provider may have is only marked: ask it, then record what it said. Outcomes: canceled (now or before), cancel_requested, not_cancelable, not_found.';
+
+-- Name: request_stop(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.request_stop(p_generation uuid, p_reason text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update backend.dispatches
+     set cancel_requested_at = ledger.clock(), cancel_reason = p_reason
+   where generation_id = p_generation and finished_at is null and cancel_requested_at is null
+$$;
+
+ALTER FUNCTION backend.request_stop(p_generation uuid, p_reason text) OWNER TO postgres;
+
+-- Name: FUNCTION request_stop(p_generation uuid, p_reason text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.request_stop(p_generation uuid, p_reason text) IS 'Notes that the provider is to be asked to stop, because of a deadline or by the operator. A cancel of the user''s stays the user''s.';
+
+-- Name: retry_generation(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.retry_generation(p_generation uuid) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update backend.dispatches
+     set attempts = 0, failures = 0, leased_until = null, lease_owner = null, wake_at = ledger.clock()
+   where generation_id = p_generation and finished_at is null;
+  return case when found then 'waking' else 'ignored' end;
+end $$;
+
+ALTER FUNCTION backend.retry_generation(p_generation uuid) OWNER TO postgres;
+
+-- Name: FUNCTION retry_generation(p_generation uuid); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.retry_generation(p_generation uuid) IS 'Makes the next sweep take a generation, however often it failed. Outcomes: waking, ignored (finished or unknown).';
 
 -- Name: reverse_payment(text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -2769,11 +3253,20 @@ CREATE TABLE backend.dispatches (
     price jsonb NOT NULL,
     provider_generation_id text,
     output_urls jsonb,
-    attempts integer DEFAULT 0 NOT NULL,
     dispatched_at timestamp with time zone DEFAULT now() NOT NULL,
+    sent_at timestamp with time zone,
+    submitted_at timestamp with time zone,
+    cancel_requested_at timestamp with time zone,
+    cancel_reason text,
     moved_at timestamp with time zone DEFAULT now() NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    last_error text,
     leased_until timestamp with time zone,
-    finished_at timestamp with time zone
+    lease_owner text,
+    wake_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    CONSTRAINT cancel_reason_is_known CHECK ((cancel_reason = ANY (ARRAY['user'::text, 'deadline'::text, 'operator'::text])))
 )
 WITH (fillfactor='70');
 
@@ -2795,13 +3288,53 @@ COMMENT ON COLUMN backend.dispatches.price IS 'The price the reservation was com
 
 COMMENT ON COLUMN backend.dispatches.output_urls IS 'What the provider delivered; null until it succeeds. Set once, so a second success cannot reopen anything.';
 
+-- Name: COLUMN dispatches.dispatched_at; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.dispatched_at IS 'When it was first ready to be sent: the provider keeps the key for 24 hours from then.';
+
+-- Name: COLUMN dispatches.sent_at; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.sent_at IS 'Since when the provider may have it. Null while it is certain that it has not.';
+
+-- Name: COLUMN dispatches.submitted_at; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.submitted_at IS 'When we learned the provider''s id; the deadline counts from here.';
+
+-- Name: COLUMN dispatches.cancel_requested_at; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.cancel_requested_at IS 'Since when the provider is to cancel it. It may still be too late for that.';
+
+-- Name: COLUMN dispatches.cancel_reason; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.cancel_reason IS 'Who wants it canceled: decides whether it ends as canceled or as failed.';
+
 -- Name: COLUMN dispatches.moved_at; Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON COLUMN backend.dispatches.moved_at IS 'Last step; the sweep looks at what has not moved for a while.';
 
+-- Name: COLUMN dispatches.attempts; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.attempts IS 'How often the sweep took it since it last moved.';
+
+-- Name: COLUMN dispatches.failures; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.failures IS 'How often it broke whoever worked on it since it last moved. From backend.poison_after() on it is left to the operator.';
+
+-- Name: COLUMN dispatches.last_error; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.last_error IS 'Why the last try came to nothing.';
+
 -- Name: COLUMN dispatches.leased_until; Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON COLUMN backend.dispatches.leased_until IS 'Until then one sweep holds it, or it is to be left alone.';
+COMMENT ON COLUMN backend.dispatches.leased_until IS 'Until then one sweep or one settle worker holds it. A dead one''s lease passes on.';
+
+-- Name: COLUMN dispatches.lease_owner; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.lease_owner IS 'The message whose worker holds it; the same message may take it again.';
+
+-- Name: COLUMN dispatches.wake_at; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.wake_at IS 'When the sweep is to look again. Null: when it has not moved for a while.';
 
 -- Name: inbox; Type: TABLE; Schema: backend; Owner: postgres
 
@@ -2820,6 +3353,35 @@ ALTER TABLE backend.inbox OWNER TO postgres;
 -- Name: TABLE inbox; Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON TABLE backend.inbox IS 'Every verified callback, kept. One that came before its generation was known waits as parked.';
+
+-- Name: intake; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.intake (
+    id boolean DEFAULT true NOT NULL,
+    closed_at timestamp with time zone,
+    closed_until timestamp with time zone,
+    closures integer DEFAULT 0 NOT NULL,
+    generation_id uuid,
+    CONSTRAINT intake_is_one_row CHECK (id)
+);
+
+ALTER TABLE backend.intake OWNER TO postgres;
+
+-- Name: TABLE intake; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.intake IS 'Whether new generations are taken. Closed for everybody while the operator is out of credits at the provider.';
+
+-- Name: COLUMN intake.closed_until; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.intake.closed_until IS 'Null while open. When it passes, one generation goes through to try.';
+
+-- Name: COLUMN intake.closures; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.intake.closures IS 'Closures in a row: each waits twice as long.';
+
+-- Name: COLUMN intake.generation_id; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.intake.generation_id IS 'The generation the provider refused, to ask whether its price could be paid now. No foreign key: its lock would meet those of the generation.';
 
 -- Name: payments; Type: TABLE; Schema: backend; Owner: postgres
 
@@ -2874,7 +3436,7 @@ CREATE TABLE backend.prices (
     CONSTRAINT interval_is_known CHECK (("interval" = ANY (ARRAY['month'::text, 'year'::text]))),
     CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['pack'::text, 'plan'::text]))),
     CONSTRAINT months_are_positive CHECK ((months > 0)),
-    CONSTRAINT sold_things_have_terms CHECK (((kind IS NULL) OR ((item_id IS NOT NULL) AND ((kind = 'pack'::text) OR ((credits IS NOT NULL) AND (months IS NOT NULL))))))
+    CONSTRAINT sold_things_have_terms CHECK (((kind IS NULL) OR ((item_id IS NOT NULL) AND ((kind = 'pack'::text) OR ((credits IS NOT NULL) AND (months IS NOT NULL) AND ("interval" IS NOT NULL))))))
 );
 
 ALTER TABLE backend.prices OWNER TO postgres;
@@ -3056,7 +3618,7 @@ CREATE TABLE public.assets (
     bytes bigint NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT bytes_are_within_limit CHECK (((bytes >= 1) AND (bytes <= 10485760))),
-    CONSTRAINT content_type_is_an_image CHECK ((content_type = ANY (ARRAY['image/jpeg'::text, 'image/png'::text, 'image/webp'::text, 'image/gif'::text])))
+    CONSTRAINT content_type_is_an_image CHECK ((content_type = ANY (ARRAY['image/jpeg'::text, 'image/png'::text, 'image/webp'::text])))
 );
 
 ALTER TABLE public.assets OWNER TO postgres;
@@ -3371,6 +3933,11 @@ ALTER TABLE ONLY backend.dispatches
 ALTER TABLE ONLY backend.inbox
     ADD CONSTRAINT inbox_pkey PRIMARY KEY (delivery_id);
 
+-- Name: intake intake_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.intake
+    ADD CONSTRAINT intake_pkey PRIMARY KEY (id);
+
 -- Name: payments payments_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
 
 ALTER TABLE ONLY backend.payments
@@ -3515,9 +4082,17 @@ ALTER TABLE ONLY public.subscriptions
 
 CREATE INDEX customers_forgotten ON backend.customers USING gin (forgotten);
 
+-- Name: dispatches_failing; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX dispatches_failing ON backend.dispatches USING btree (failures) WHERE ((finished_at IS NULL) AND (failures > 0));
+
 -- Name: dispatches_unfinished; Type: INDEX; Schema: backend; Owner: postgres
 
-CREATE INDEX dispatches_unfinished ON backend.dispatches USING btree (moved_at) WHERE (finished_at IS NULL);
+CREATE INDEX dispatches_unfinished ON backend.dispatches USING btree (moved_at) WHERE ((finished_at IS NULL) AND (wake_at IS NULL));
+
+-- Name: dispatches_waking; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX dispatches_waking ON backend.dispatches USING btree (wake_at) WHERE ((finished_at IS NULL) AND (wake_at IS NOT NULL));
 
 -- Name: inbox_parked; Type: INDEX; Schema: backend; Owner: postgres
 
@@ -3670,6 +4245,10 @@ ALTER TABLE backend.dispatches ENABLE ROW LEVEL SECURITY;
 -- Name: inbox; Type: ROW SECURITY; Schema: backend; Owner: postgres
 
 ALTER TABLE backend.inbox ENABLE ROW LEVEL SECURITY;
+
+-- Name: intake; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.intake ENABLE ROW LEVEL SECURITY;
 
 -- Name: payments; Type: ROW SECURITY; Schema: backend; Owner: postgres
 
@@ -3832,6 +4411,16 @@ REVOKE ALL ON FUNCTION backend.at(p_unix text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text) TO holdfast_backend;
 
+-- Name: FUNCTION begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean) TO holdfast_backend;
+
+-- Name: FUNCTION begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) TO holdfast_backend;
+
 -- Name: FUNCTION claim_parked(p_limit integer, p_lease_seconds integer); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.claim_parked(p_limit integer, p_lease_seconds integer) FROM PUBLIC;
@@ -3851,10 +4440,20 @@ GRANT ALL ON FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds intege
 
 REVOKE ALL ON FUNCTION backend.close_gate(p_event jsonb, p_outcome text) FROM PUBLIC;
 
+-- Name: FUNCTION close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer) TO holdfast_backend;
+
 -- Name: FUNCTION complete_generation(p_generation uuid, p_outputs jsonb, p_error_code text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.complete_generation(p_generation uuid, p_outputs jsonb, p_error_code text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.complete_generation(p_generation uuid, p_outputs jsonb, p_error_code text) TO holdfast_backend;
+
+-- Name: FUNCTION count_poisoned(); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.count_poisoned() FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.count_poisoned() TO holdfast_backend;
 
 -- Name: FUNCTION count_prorations(p_subscriptions text[]); Type: ACL; Schema: backend; Owner: postgres
 
@@ -3864,15 +4463,15 @@ REVOKE ALL ON FUNCTION backend.count_prorations(p_subscriptions text[]) FROM PUB
 
 REVOKE ALL ON FUNCTION backend.counts(p_kind text, p_status text, p_counts boolean) FROM PUBLIC;
 
--- Name: FUNCTION create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer) TO holdfast_backend;
 
--- Name: FUNCTION create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) TO holdfast_backend;
 
 -- Name: FUNCTION create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer); Type: ACL; Schema: backend; Owner: postgres
 
@@ -3883,6 +4482,24 @@ GRANT ALL ON FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_i
 
 REVOKE ALL ON FUNCTION backend.drip_due(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.drip_due(p_limit integer) TO holdfast_backend;
+
+-- Name: TABLE generations; Type: ACL; Schema: public; Owner: postgres
+
+GRANT SELECT ON TABLE public.generations TO authenticated;
+
+-- Name: FUNCTION end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text) FROM PUBLIC;
+
+-- Name: FUNCTION end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) TO holdfast_backend;
+
+-- Name: FUNCTION find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) TO holdfast_backend;
 
 -- Name: FUNCTION find_price(p_lookup_key text); Type: ACL; Schema: backend; Owner: postgres
 
@@ -3919,14 +4536,15 @@ GRANT ALL ON FUNCTION backend.get_checkout(p_user uuid, p_session_id text) TO ho
 REVOKE ALL ON FUNCTION backend.get_customer(p_user uuid, OUT stripe_customer_id text, OUT number integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.get_customer(p_user uuid, OUT stripe_customer_id text, OUT number integer) TO holdfast_backend;
 
--- Name: TABLE generations; Type: ACL; Schema: public; Owner: postgres
-
-GRANT SELECT ON TABLE public.generations TO authenticated;
-
 -- Name: FUNCTION get_generation(p_user uuid, p_generation uuid); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.get_generation(p_user uuid, p_generation uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.get_generation(p_user uuid, p_generation uuid) TO holdfast_backend;
+
+-- Name: FUNCTION get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) TO holdfast_backend;
 
 -- Name: FUNCTION get_settlement(p_generation uuid, OUT status text, OUT user_id uuid, OUT kind text, OUT output_count integer, OUT output_urls jsonb); Type: ACL; Schema: backend; Owner: postgres
 
@@ -3978,6 +4596,10 @@ GRANT SELECT ON TABLE public.credit_ledger TO authenticated;
 REVOKE ALL ON FUNCTION backend.list_ledger(p_user uuid, p_before_id bigint, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.list_ledger(p_user uuid, p_before_id bigint, p_limit integer) TO holdfast_backend;
 
+-- Name: FUNCTION list_stuck(p_idle_seconds integer, p_limit integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.list_stuck(p_idle_seconds integer, p_limit integer) FROM PUBLIC;
+
 -- Name: FUNCTION live_subscription(p_user uuid); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.live_subscription(p_user uuid) FROM PUBLIC;
@@ -3991,10 +4613,15 @@ REVOKE ALL ON FUNCTION backend.lock(p_kind text, p_ids text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION backend.mark_refused(p_generation uuid, p_error_code text, p_error_message text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.mark_refused(p_generation uuid, p_error_code text, p_error_message text) TO holdfast_backend;
 
--- Name: FUNCTION mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean) TO holdfast_backend;
+
+-- Name: FUNCTION mark_unsent(p_generation uuid, p_seconds integer, p_error text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) TO holdfast_backend;
 
 -- Name: TABLE plan_periods; Type: ACL; Schema: public; Owner: postgres
 
@@ -4012,6 +4639,11 @@ REVOKE ALL ON FUNCTION backend.move(p_generation uuid, p_to text, p_reason text,
 
 REVOKE ALL ON FUNCTION backend.open_gate(p_event jsonb) FROM PUBLIC;
 
+-- Name: FUNCTION open_intake(); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.open_intake() FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.open_intake() TO holdfast_backend;
+
 -- Name: FUNCTION parked_older_than(p_seconds integer); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.parked_older_than(p_seconds integer) FROM PUBLIC;
@@ -4021,10 +4653,14 @@ GRANT ALL ON FUNCTION backend.parked_older_than(p_seconds integer) TO holdfast_b
 
 REVOKE ALL ON FUNCTION backend.payer(p_customer_id text, p_subscription_id text) FROM PUBLIC;
 
--- Name: FUNCTION postpone(p_generation uuid, p_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION poison_after(); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.poison_after() FROM PUBLIC;
+
+-- Name: FUNCTION postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean) TO holdfast_backend;
 
 -- Name: FUNCTION record_callback(p_delivery_id text, p_event text, p_provider_generation_id text, p_payload jsonb, OUT outcome text, OUT generation_id uuid, OUT status text); Type: ACL; Schema: backend; Owner: postgres
 
@@ -4070,6 +4706,24 @@ GRANT ALL ON FUNCTION backend.record_reversal(p_event jsonb, p_ticket bigint, p_
 
 REVOKE ALL ON FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb) TO holdfast_backend;
+
+-- Name: FUNCTION refund_generation(p_generation uuid); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.refund_generation(p_generation uuid) FROM PUBLIC;
+
+-- Name: FUNCTION request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) TO holdfast_backend;
+
+-- Name: FUNCTION request_stop(p_generation uuid, p_reason text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.request_stop(p_generation uuid, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.request_stop(p_generation uuid, p_reason text) TO holdfast_backend;
+
+-- Name: FUNCTION retry_generation(p_generation uuid); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.retry_generation(p_generation uuid) FROM PUBLIC;
 
 -- Name: FUNCTION reverse_payment(p_payment_intent text); Type: ACL; Schema: backend; Owner: postgres
 

@@ -207,6 +207,8 @@ class Order:
     request: str = '{"prompt":"a red fox"}'
     max_active: int = 100
     per_hour: int = 1000
+    daily_credits: Amount = 0
+    max_cost: Amount | None = None
 
     def params(self) -> tuple[object, ...]:
         """Return the parameters in the function's order."""
@@ -225,12 +227,15 @@ class Order:
             self.output_count,
             self.max_active,
             self.per_hour,
+            self.daily_credits,
+            self.max_cost,
         )
 
 
 CREATE_GENERATION = (
     "select * from backend.create_generation("
-    "%s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s::jsonb, %s::numeric, %s, %s, %s)"
+    "%s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s::jsonb, %s::numeric, %s, %s, %s,"
+    " %s::numeric, %s::numeric)"
 )
 
 
@@ -245,6 +250,10 @@ class Backend:
     def create(self, order: Order) -> dict[str, Any]:
         """Create a generation and return the function's answer."""
         return self._row(CREATE_GENERATION, *order.params())
+
+    def find(self, user: UUID, key: str) -> dict[str, Any]:
+        """Call `backend.find_generation`."""
+        return self._row("select * from backend.find_generation(%s, %s)", user, key)
 
     def queued(self, user: UUID | None = None, cost: Amount = 3, output_count: int = 1) -> UUID:
         """Return a queued generation; its user gets the credits first."""
@@ -330,6 +339,50 @@ class Backend:
             )
         )
 
+    def begin_dispatch(self, generation: UUID) -> dict[str, Any]:
+        """Call `backend.begin_dispatch`."""
+        return self._row("select * from backend.begin_dispatch(%s)", generation)
+
+    def unsent(self, generation: UUID, seconds: int = 15) -> str:
+        """Call `backend.mark_unsent`: the provider was busy."""
+        return str(
+            self._value("select backend.mark_unsent(%s, %s, 'BSE1009')", generation, seconds)
+        )
+
+    def cancel(self, user: UUID, generation: UUID) -> dict[str, Any]:
+        """Call `backend.request_cancel`."""
+        return self._row("select * from backend.request_cancel(%s, %s)", user, generation)
+
+    def stop(self, generation: UUID, reason: str = "deadline") -> None:
+        """Call `backend.request_stop`."""
+        self.calls.execute("select backend.request_stop(%s, %s)", (generation, reason))
+
+    def lease(self, generation: UUID, owner: str = "message", seconds: int = 130) -> str:
+        """Call `backend.begin_settlement`."""
+        return str(
+            self._value("select backend.begin_settlement(%s, %s, %s)", generation, owner, seconds)
+        )
+
+    def give_back(
+        self, generation: UUID, owner: str = "message", *, is_failure: bool = True
+    ) -> None:
+        """Call `backend.end_settlement`."""
+        self.calls.execute(
+            "select backend.end_settlement(%s, %s, 'trouble', %s)", (generation, owner, is_failure)
+        )
+
+    def close_intake(self, generation: UUID) -> dict[str, Any]:
+        """Call `backend.close_intake`."""
+        return self._row("select * from backend.close_intake(%s)", generation)
+
+    def intake(self) -> dict[str, Any]:
+        """Call `backend.get_intake`."""
+        return self._row("select * from backend.get_intake()")
+
+    def dispatch(self, generation: UUID) -> dict[str, Any]:
+        """Return the provider's side of a generation."""
+        return self.db.row("select * from backend.dispatches where generation_id = %s", generation)
+
     def abandon(self, generation: UUID, code: str = "provider_lost") -> str:
         """Call `backend.abandon`."""
         return str(self._value("select backend.abandon(%s, %s)", generation, code))
@@ -340,9 +393,11 @@ class Backend:
             "select * from backend.claim_stuck(%s, %s, %s)", (limit, idle, lease)
         ).fetchall()
 
-    def postpone(self, generation: UUID, seconds: int) -> None:
+    def postpone(self, generation: UUID, seconds: int, *, is_failure: bool = False) -> None:
         """Call `backend.postpone`."""
-        self.calls.execute("select backend.postpone(%s, %s)", (generation, seconds))
+        self.calls.execute(
+            "select backend.postpone(%s, %s, 'trouble', %s)", (generation, seconds, is_failure)
+        )
 
     def purchase(
         self,

@@ -48,6 +48,8 @@ _PROBLEM = {
         "code": {"type": "string"},
         "detail": {"type": "string"},
         "request_id": {"type": "string"},
+        "cost_credits": {"type": "string"},
+        "available_credits": {"type": "string"},
         "errors": {
             "type": "array",
             "items": {

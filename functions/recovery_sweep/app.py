@@ -11,11 +11,14 @@ from holdfast import config
 from holdfast.babysea import BabySeaClient
 from holdfast.database import Database
 from holdfast.generations import GenerationStore
+from holdfast.intake import Intake
 from holdfast.ledger import LedgerClient
 from holdfast.observability import init_sentry, logger, observed
+from holdfast.recovery import RecoveryStore
 from holdfast.settle_queue import SettleQueue
+from holdfast.usecases.ask_provider import ProviderInquiry
 from holdfast.usecases.dispatch import Dispatcher
-from holdfast.usecases.recover import RecoverySweep
+from holdfast.usecases.recover import Patience, RecoverySweep
 
 # one generation may take a provider call of 24 seconds; start none that could not end in time
 STOP_BEFORE_MILLISECONDS = 27_000
@@ -25,13 +28,24 @@ database = Database(settings.database_url)
 generations = GenerationStore(database)
 provider = BabySeaClient(settings.babysea_api_key.get_secret_value(), settings.babysea_base_url)
 queue = SettleQueue(settings.settle_queue_url)
+recovery = RecoveryStore(database)
+intake = Intake(database)
+inquiry = ProviderInquiry(generations, recovery, provider, queue)
 sweep = RecoverySweep(
     generations,
+    recovery,
+    intake,
     LedgerClient(database),
     provider,
-    Dispatcher(generations, provider, queue),
+    Dispatcher(generations, recovery, intake, provider, queue, inquiry),
+    inquiry,
     queue,
-    idle_seconds=settings.sweep_after_seconds,
+    Patience(
+        idle=settings.sweep_after_seconds,
+        image=settings.deadline_image_seconds,
+        video=settings.deadline_video_seconds,
+        give_up=settings.give_up_after_seconds,
+    ),
 )
 init_sentry(settings)
 

@@ -21,14 +21,20 @@ from holdfast.errors import HoldfastError
 from holdfast.generations import GenerationStore
 from holdfast.observability import init_sentry, logger, observed, report
 from holdfast.output_copier import OutputCopier
+from holdfast.recovery import RecoveryStore
 from holdfast.storage import StorageSigner
+from holdfast.usecases.lease_settlement import LeasedSettler
 from holdfast.usecases.settle_generation import GenerationSettler
 
 settings = config.load(config.SettleGenerationSettings)
-settler = GenerationSettler(
-    GenerationStore(Database(settings.database_url)),
-    OutputCopier(settings.output_origins, settings.max_output_bytes),
-    StorageSigner(settings.supabase_url, settings.supabase_secret_key.get_secret_value()),
+database = Database(settings.database_url)
+settler = LeasedSettler(
+    RecoveryStore(database),
+    GenerationSettler(
+        GenerationStore(database),
+        OutputCopier(settings.output_origins, settings.max_output_bytes),
+        StorageSigner(settings.supabase_url, settings.supabase_secret_key.get_secret_value()),
+    ),
 )
 # if every record fails they all come back; that is no reason for the function to fail
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
@@ -38,7 +44,12 @@ init_sentry(settings)
 def settle(record: SQSRecord) -> None:
     """Settle the generation of one message; what this raises brings the message back."""
     try:
-        settler.settle(UUID(json.loads(record.body)["generation_id"]))
+        message = json.loads(record.body)
+        settler.settle(
+            UUID(message["generation_id"]),
+            record.message_id,
+            give_up=message.get("give_up") is True,
+        )
     except HoldfastError as trouble:
         logger().warning("settlement postponed", reason=str(trouble), message_id=record.message_id)
         raise

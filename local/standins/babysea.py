@@ -106,6 +106,10 @@ class BabySea(BabySeaApi):
         """End a generation now, a stuck one too."""
         self._jobs.finish(generation_id, outcome)
 
+    def output_urls(self, generation_id: str) -> list[str]:
+        """Return the public addresses of a generation's files."""
+        return self._jobs.output_urls(self._jobs.get(generation_id))
+
     def wait_idle(self, timeout: float = 20) -> None:
         """Wait until no step and no delivery is due any more; raises `TimeoutError`."""
         self.background.wait_idle(timeout)

@@ -41,6 +41,7 @@ class Job:
     started_at: datetime | None = None
     completed_at: datetime | None = None
     source: bytes | None = field(default=None, repr=False)
+    last_frame: bytes | None = field(default=None, repr=False)
     downloads: Counter[int] = field(default_factory=Counter)
     files: dict[int, bytes] = field(default_factory=dict, repr=False)
 

@@ -199,8 +199,10 @@ class Jobs:
             self._succeed(job, now=now)
 
     def _read_sources(self, job: Job) -> str:
-        """Fetch the input images and keep the first; returns what is wrong with them."""
-        for url in job.body.get("generation_input_file") or []:
+        """Fetch the input images, keep the first and the last frame; returns what is wrong with them."""
+        urls = list(job.body.get("generation_input_file") or [])
+        last = job.body.get("generation_input_file_last_content")
+        for n, url in enumerate([*urls, last] if last else urls):
             try:
                 with urllib.request.urlopen(url, timeout=_SOURCE_TIMEOUT) as answer:
                     file = answer.read(_SOURCE_LIMIT)
@@ -211,7 +213,10 @@ class Jobs:
                 return f"an input file could not be downloaded ({type(error).__name__})"
             if not readable(file):
                 return "an input file is not a JPEG, PNG or WebP image"
-            job.source = job.source or file
+            if n == len(urls):
+                job.last_frame = file
+            else:
+                job.source = job.source or file
         return ""
 
     def _succeed(self, job: Job, *, now: bool) -> None:

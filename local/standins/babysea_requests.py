@@ -54,6 +54,7 @@ def check_generation(model: Model, body: dict[str, Any], behaviour: Behaviour) -
     _one_of(body, "generation_output_number", (model.outputs,))
     _one_of(body, "generation_provider_order", PROVIDER_ORDERS)
     _check_inputs(model, body.get("generation_input_file"))
+    _check_last_frame(model, body)
     if model.kind == "video" and "generation_duration" not in body:
         raise _invalid("generation_duration")
     if model.durations:
@@ -86,6 +87,18 @@ def _check_inputs(model: Model, files: Any) -> None:
         or not all(isinstance(f, str) and f.startswith(("http://", "https://")) for f in files)
     ):
         raise _invalid("generation_input_file")
+
+
+def _check_last_frame(model: Model, body: dict[str, Any]) -> None:
+    name = "generation_input_file_last_content"
+    url = body.get(name)
+    if url is not None and (
+        model.kind != "video"
+        or not model.input_files
+        or not isinstance(url, str)
+        or not url.startswith(("http://", "https://"))
+    ):
+        raise _invalid(name)
 
 
 def _check_specific(name: str, value: Any, allowed: Any) -> None:

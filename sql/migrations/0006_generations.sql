@@ -6,7 +6,7 @@ create table public.assets (
   user_id uuid not null,
   path text not null unique,
   content_type text not null
-    constraint content_type_is_an_image check (content_type in ('image/jpeg', 'image/png', 'image/webp', 'image/gif')),
+    constraint content_type_is_an_image check (content_type in ('image/jpeg', 'image/png', 'image/webp')),
   bytes bigint not null constraint bytes_are_within_limit check (bytes between 1 and 10485760),
   created_at timestamptz not null default now()
 );
@@ -53,19 +53,52 @@ create table backend.dispatches (
   price jsonb not null,
   provider_generation_id text unique,
   output_urls jsonb,
-  attempts integer not null default 0,
   dispatched_at timestamptz not null default now(),
+  sent_at timestamptz,
+  submitted_at timestamptz,
+  cancel_requested_at timestamptz,
+  cancel_reason text constraint cancel_reason_is_known check (cancel_reason in ('user', 'deadline', 'operator')),
   moved_at timestamptz not null default now(),
+  attempts integer not null default 0,
+  failures integer not null default 0,
+  last_error text,
   leased_until timestamptz,
+  lease_owner text,
+  wake_at timestamptz,
   finished_at timestamptz
 ) with (fillfactor = 70);
-create index dispatches_unfinished on backend.dispatches (moved_at) where finished_at is null;
+create index dispatches_unfinished on backend.dispatches (moved_at) where finished_at is null and wake_at is null;
+create index dispatches_waking on backend.dispatches (wake_at) where finished_at is null and wake_at is not null;
+create index dispatches_failing on backend.dispatches (failures) where finished_at is null and failures > 0;
 comment on table backend.dispatches is 'The provider''s side of a generation, not for users'' eyes.';
 comment on column backend.dispatches.request is 'The canonical request, byte for byte what is sent under the generation''s id as idempotency key.';
 comment on column backend.dispatches.price is 'The price the reservation was computed from.';
 comment on column backend.dispatches.output_urls is 'What the provider delivered; null until it succeeds. Set once, so a second success cannot reopen anything.';
+comment on column backend.dispatches.dispatched_at is 'When it was first ready to be sent: the provider keeps the key for 24 hours from then.';
+comment on column backend.dispatches.sent_at is 'Since when the provider may have it. Null while it is certain that it has not.';
+comment on column backend.dispatches.submitted_at is 'When we learned the provider''s id; the deadline counts from here.';
+comment on column backend.dispatches.cancel_requested_at is 'Since when the provider is to cancel it. It may still be too late for that.';
+comment on column backend.dispatches.cancel_reason is 'Who wants it canceled: decides whether it ends as canceled or as failed.';
 comment on column backend.dispatches.moved_at is 'Last step; the sweep looks at what has not moved for a while.';
-comment on column backend.dispatches.leased_until is 'Until then one sweep holds it, or it is to be left alone.';
+comment on column backend.dispatches.attempts is 'How often the sweep took it since it last moved.';
+comment on column backend.dispatches.failures is 'How often it broke whoever worked on it since it last moved. From backend.poison_after() on it is left to the operator.';
+comment on column backend.dispatches.last_error is 'Why the last try came to nothing.';
+comment on column backend.dispatches.leased_until is 'Until then one sweep or one settle worker holds it. A dead one''s lease passes on.';
+comment on column backend.dispatches.lease_owner is 'The message whose worker holds it; the same message may take it again.';
+comment on column backend.dispatches.wake_at is 'When the sweep is to look again. Null: when it has not moved for a while.';
+
+create table backend.intake (
+  id boolean primary key default true constraint intake_is_one_row check (id),
+  closed_at timestamptz,
+  closed_until timestamptz,
+  closures integer not null default 0,
+  generation_id uuid
+);
+insert into backend.intake default values;
+comment on table backend.intake is 'Whether new generations are taken. Closed for everybody while the operator is out of credits at the provider.';
+comment on column backend.intake.closed_until is 'Null while open. When it passes, one generation goes through to try.';
+comment on column backend.intake.closures is 'Closures in a row: each waits twice as long.';
+comment on column backend.intake.generation_id is 'The generation the provider refused, to ask whether its price could be paid now. No foreign key: its lock would meet those of the generation.';
 
 create table backend.inbox (
   delivery_id text primary key,

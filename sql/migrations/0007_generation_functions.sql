@@ -1,5 +1,5 @@
 -- migrate:up
--- The life of a generation. Lock order: provider id (advisory), generation, reservation, balance.
+-- The life of a generation. Lock order: provider id (advisory), generation, reservation, balance, intake.
 
 create function backend.move(
   p_generation uuid, p_to text, p_reason text, p_error_code text default null, p_error_message text default null
@@ -20,7 +20,16 @@ begin
          finished_at = case when v_final then ledger.clock() end
    where id = p_generation;
   update backend.dispatches
-     set moved_at = ledger.clock(), leased_until = null, finished_at = case when v_final then ledger.clock() end
+     set moved_at = ledger.clock(),
+         attempts = 0,
+         failures = 0,
+         last_error = null,
+         leased_until = null,
+         lease_owner = null,
+         -- whoever notes the provider's id also asks it to cancel; the sweep does if that one dies
+         wake_at = case
+           when p_to = 'processing' and cancel_requested_at is not null then ledger.clock() + interval '15 seconds' end,
+         finished_at = case when v_final then ledger.clock() end
    where generation_id = p_generation;
   insert into public.generation_events (generation_id, user_id, from_status, to_status, reason, created_at)
     values (p_generation, v_user, v_from, p_to, p_reason, ledger.clock());
@@ -40,6 +49,18 @@ begin
 end $$;
 comment on function backend.give_up(public.generations, text, text, text, text) is 'Ends an unfinished generation without output: refund and final state together.';
 
+create function backend.end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text) returns void
+  language sql security definer set search_path = ''
+as $$
+  select backend.give_up(
+    p_generation,
+    case p_cancel_reason when 'user' then 'canceled' else 'failed' end,
+    p_reason,
+    case p_cancel_reason when 'deadline' then 'deadline_exceeded' when 'operator' then 'refunded_by_operator' end,
+    null)
+$$;
+comment on function backend.end_canceled(public.generations, text, text) is 'Ends an unfinished generation that was to be canceled: canceled when its user wanted it, failed otherwise.';
+
 create function backend.create_generation(
   p_user uuid,
   p_idempotency_key text,
@@ -54,6 +75,8 @@ create function backend.create_generation(
   p_output_count integer,
   p_max_active integer,
   p_per_hour integer,
+  p_daily_credits numeric,
+  p_max_cost numeric,
   out outcome text,
   out generation_id uuid,
   out status text,
@@ -66,8 +89,7 @@ as $$
 #variable_conflict use_column
 declare
   v_existing public.generations;
-  v_recent integer;
-  v_oldest timestamptz;
+  v_free_at timestamptz;
 begin
   -- one user's creations in turn: a double click finds the first one's row, and the limits count right
   perform pg_advisory_xact_lock(hashtextextended('generation:' || p_user::text, 0));
@@ -78,17 +100,47 @@ begin
     generation_id := v_existing.id;
     status := v_existing.status;
     cost_credits := v_existing.cost_credits;
+  elsif exists (select from backend.intake i where i.closed_until > ledger.clock()) then
+    outcome := 'intake_closed';
+    select greatest(1, ceil(extract(epoch from i.closed_until - ledger.clock()))) into retry_after_seconds
+      from backend.intake i;
+  elsif p_cost > p_max_cost then
+    outcome := 'price_changed';
+    cost_credits := p_cost;
   elsif (select count(*) from public.generations g where g.user_id = p_user and g.finished_at is null) >= p_max_active
   then
     outcome := 'too_many_active';
     retry_after_seconds := 10;
   else
-    select count(*), min(g.created_at) into v_recent, v_oldest from public.generations g
-     where g.user_id = p_user and g.created_at > ledger.clock() - interval '1 hour';
-    if v_recent >= p_per_hour then
+    -- the start that must leave the hour for one more to fit in; not the oldest if the limit was lowered
+    select g.created_at + interval '1 hour' into v_free_at from public.generations g
+     where g.user_id = p_user and g.created_at > ledger.clock() - interval '1 hour'
+     order by g.created_at desc offset p_per_hour - 1 limit 1;
+    if found then
       outcome := 'rate_limited';
-      retry_after_seconds := greatest(1, ceil(extract(epoch from v_oldest + interval '1 hour' - ledger.clock())));
-    else
+    elsif p_daily_credits > 0 then
+      -- the newest generation whose credits, with those of all newer ones, leave no room for this one
+      select spent.created_at + interval '1 day' into v_free_at
+        from (
+          select g.created_at,
+                 sum(coalesce(g.charged_credits, g.cost_credits)) over (order by g.created_at desc, g.id desc) as total
+            from public.generations g
+           where g.user_id = p_user and g.created_at > ledger.clock() - interval '1 day'
+        ) spent
+       where spent.total + p_cost > p_daily_credits
+       order by spent.created_at desc limit 1;
+      if found or p_cost > p_daily_credits then
+        outcome := 'daily_limit';
+        cost_credits := p_cost;
+      end if;
+      if p_cost > p_daily_credits then
+        v_free_at := null;  -- never: this one alone is too dear
+      end if;
+    end if;
+    if v_free_at is not null then
+      retry_after_seconds := greatest(1, ceil(extract(epoch from v_free_at - ledger.clock())));
+    end if;
+    if outcome is null then
       generation_id := gen_random_uuid();
       -- refused for credits: nothing is kept, so the same key works after a top-up
       outcome := ledger.reserve(p_user, generation_id, p_cost);
@@ -101,10 +153,14 @@ begin
              output_count, created_at, updated_at)
           values (generation_id, p_user, p_kind, p_model, p_prompt, p_fields, p_idempotency_key, p_request_hash,
                   generation_id, p_cost, p_output_count, ledger.clock(), ledger.clock());
-        insert into backend.dispatches (generation_id, request, price, dispatched_at, moved_at)
-          values (generation_id, p_request, p_price, ledger.clock(), ledger.clock());
+        -- sent_at: whoever created it sends it at once, and may die with the answer
+        insert into backend.dispatches (generation_id, request, price, dispatched_at, sent_at, moved_at)
+          values (generation_id, p_request, p_price, ledger.clock(), ledger.clock(), ledger.clock());
         insert into public.generation_events (generation_id, user_id, to_status, reason, created_at)
           values (generation_id, p_user, 'queued', 'created', ledger.clock());
+        -- the closure is over: this one tries, the others wait for what becomes of it
+        update backend.intake i set closed_until = ledger.clock() + interval '30 seconds'
+         where i.closed_until <= ledger.clock();
       else
         generation_id := null;
         cost_credits := p_cost;
@@ -113,7 +169,24 @@ begin
   end if;
   available_credits := coalesce((select b.available from public.credit_balances b where b.user_id = p_user), 0);
 end $$;
-comment on function backend.create_generation(uuid, text, text, text, text, text, jsonb, text, jsonb, numeric, integer, integer, integer) is 'Claims the client''s key, checks the user''s limits, reserves and queues, in one transaction. Outcomes: created, existing, idempotency_conflict, insufficient_credits, too_many_active, rate_limited.';
+comment on function backend.create_generation(uuid, text, text, text, text, text, jsonb, text, jsonb, numeric, integer, integer, integer, numeric, numeric) is 'Claims the client''s key, checks what the user was shown and the user''s limits, reserves and queues, in one transaction. A daily limit of 0 is none; a null p_max_cost agrees to any price. Outcomes: created, existing, idempotency_conflict, intake_closed, price_changed, insufficient_credits, too_many_active, rate_limited, daily_limit.';
+
+create function backend.find_generation(
+  p_user uuid,
+  p_idempotency_key text,
+  out generation_id uuid,
+  out request_hash text,
+  out status text,
+  out cost_credits numeric,
+  out available_credits numeric
+)
+  language sql stable security definer set search_path = ''
+as $$
+  select g.id, g.request_hash, g.status, g.cost_credits,
+         coalesce((select b.available from public.credit_balances b where b.user_id = p_user), 0)
+    from public.generations g where g.user_id = p_user and g.idempotency_key = p_idempotency_key
+$$;
+comment on function backend.find_generation(uuid, text) is 'The generation this key made before; all null when there is none.';
 
 create function backend.apply_result(
   p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, p_reason text
@@ -122,9 +195,11 @@ create function backend.apply_result(
 as $$
 declare
   g public.generations;
+  v_cancel text;
   v_again uuid;
 begin
   select * into g from public.generations where id = p_generation for update;
+  select d.cancel_reason into v_cancel from backend.dispatches d where d.generation_id = p_generation;
   if p_status in ('pending', 'processing') then
     if g.status = 'queued' then
       perform backend.move(g.id, 'processing', p_reason);
@@ -143,7 +218,10 @@ begin
     elsif g.status in ('failed', 'canceled') then
       -- refunded already: charged again if the balance allows, and only then delivered
       v_again := gen_random_uuid();
-      if ledger.reserve(g.user_id, v_again, g.cost_credits) = 'reserved' then
+      -- what the user or the operator wanted ended is not charged again
+      if coalesce(v_cancel, 'deadline') = 'deadline'
+        and ledger.reserve(g.user_id, v_again, g.cost_credits) = 'reserved'
+      then
         update public.generations set reservation_id = v_again, charged_credits = null where id = g.id;
         perform backend.move(g.id, 'storing', 'late success');
         return 'applied';
@@ -151,6 +229,11 @@ begin
       insert into public.generation_events (generation_id, user_id, from_status, to_status, reason, created_at)
         values (g.id, g.user_id, g.status, g.status, 'late success withheld', ledger.clock());
       return 'withheld';
+    end if;
+  elsif p_status = 'canceled' and v_cancel is not null then
+    if g.status in ('queued', 'processing') then
+      perform backend.end_canceled(g, v_cancel, p_reason);
+      return 'applied';
     end if;
   elsif p_status in ('failed', 'canceled') then
     if g.status in ('queued', 'processing') then
@@ -165,7 +248,11 @@ end $$;
 comment on function backend.apply_result(uuid, text, jsonb, text, text, text) is 'What the provider says of a generation, applied to its state. States never run backwards. Outcomes: applied, duplicate, ignored, withheld.';
 
 create function backend.mark_submitted(
-  p_generation uuid, p_provider_generation_id text, out outcome text, out status text
+  p_generation uuid,
+  p_provider_generation_id text,
+  out outcome text,
+  out status text,
+  out is_cancel_wanted boolean
 )
   language plpgsql security definer set search_path = ''
 as $$
@@ -188,7 +275,8 @@ begin
   ) then
     outcome := 'provider_id_conflict';
   else
-    update backend.dispatches set provider_generation_id = p_provider_generation_id
+    update backend.dispatches
+       set provider_generation_id = p_provider_generation_id, submitted_at = ledger.clock()
      where generation_id = p_generation;
     perform backend.apply_result(p_generation, 'processing', null, null, null, 'accepted by the provider');
     for d in
@@ -203,11 +291,17 @@ begin
                d.payload ->> 'error_message', 'early callback')
        where delivery_id = d.delivery_id;
     end loop;
+    -- the provider takes what was asked for after the closure
+    update backend.intake i
+       set closed_at = null, closed_until = null, closures = 0, generation_id = null
+     where i.closed_at < (select g.created_at from public.generations g where g.id = p_generation);
     outcome := 'submitted';
   end if;
-  select g.status into status from public.generations g where g.id = p_generation;
+  select g.status, d.cancel_requested_at is not null and g.status not in ('storing', 'succeeded')
+    into status, is_cancel_wanted
+    from public.generations g join backend.dispatches d on d.generation_id = g.id where g.id = p_generation;
 end $$;
-comment on function backend.mark_submitted(uuid, text) is 'Notes the provider''s id and applies the callbacks that were quicker. Outcomes: submitted, already_submitted, provider_id_conflict, not_found.';
+comment on function backend.mark_submitted(uuid, text) is 'Notes the provider''s id and applies the callbacks that were quicker. is_cancel_wanted: the provider is to be asked to cancel it at once. Outcomes: submitted, already_submitted, provider_id_conflict, not_found.';
 
 create function backend.mark_refused(p_generation uuid, p_error_code text, p_error_message text) returns text
   language plpgsql security definer set search_path = ''
@@ -317,76 +411,5 @@ begin
   return 'succeeded';
 end $$;
 comment on function backend.complete_generation(uuid, jsonb, text) is 'Settles a generation whose outputs are stored: n of m charge n/m of the reservation, none refunds it. Outcomes: succeeded, failed, already_final, not_ready, not_found.';
-
-create function backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer)
-  returns table (
-    generation_id uuid, status text, kind text, request text, model text, provider_generation_id text,
-    attempts integer, age_seconds numeric
-  )
-  language sql security definer set search_path = ''
-as $$
-  with due as (
-    select d.generation_id from backend.dispatches d
-     where d.finished_at is null
-       and d.moved_at <= ledger.clock() - make_interval(secs => p_idle_seconds)
-       and (d.leased_until is null or d.leased_until <= ledger.clock())
-     order by d.moved_at
-     limit p_limit
-     for update skip locked
-  ),
-  claimed as (
-    update backend.dispatches d
-       set leased_until = ledger.clock() + make_interval(secs => p_lease_seconds), attempts = d.attempts + 1
-      from due where d.generation_id = due.generation_id
-    returning d.*
-  )
-  select c.generation_id, g.status, g.kind, c.request, g.model, c.provider_generation_id, c.attempts,
-         extract(epoch from ledger.clock() - c.dispatched_at)
-    from claimed c join public.generations g on g.id = c.generation_id
-   order by c.dispatched_at
-$$;
-comment on function backend.claim_stuck(integer, integer, integer) is 'Leases unfinished generations that have not moved for a while. Sweeps that overlap get different ones; a dead sweep''s lease passes on.';
-
-create function backend.postpone(p_generation uuid, p_seconds integer) returns void
-  language sql security definer set search_path = ''
-as $$
-  update backend.dispatches set leased_until = ledger.clock() + make_interval(secs => p_seconds)
-   where generation_id = p_generation and finished_at is null
-$$;
-comment on function backend.postpone(uuid, integer) is 'Leaves a generation alone for so many seconds.';
-
-create function backend.record_provider_state(
-  p_generation uuid,
-  p_status text,
-  p_output_urls jsonb,
-  p_error_code text,
-  p_error_message text,
-  out outcome text,
-  out status text
-)
-  language plpgsql security definer set search_path = ''
-as $$
-#variable_conflict use_column
-begin
-  outcome := backend.apply_result(
-    p_generation, p_status, p_output_urls, p_error_code, p_error_message, 'asked by the sweep');
-  select g.status into status from public.generations g where g.id = p_generation;
-end $$;
-comment on function backend.record_provider_state(uuid, text, jsonb, text, text) is 'What the provider answered when asked; the same path as a callback. Outcomes as backend.apply_result.';
-
-create function backend.abandon(p_generation uuid, p_error_code text) returns text
-  language plpgsql security definer set search_path = ''
-as $$
-declare
-  g public.generations;
-begin
-  select * into g from public.generations where id = p_generation for update;
-  if not found or g.status not in ('queued', 'processing') then
-    return 'ignored';
-  end if;
-  perform backend.give_up(g, 'failed', 'given up by the sweep', p_error_code, null);
-  return 'refunded';
-end $$;
-comment on function backend.abandon(uuid, text) is 'Refunds a generation the provider knows nothing of. Only after the provider was asked. Outcomes: refunded, ignored.';
 
 -- migrate:down

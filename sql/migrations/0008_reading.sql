@@ -59,18 +59,22 @@ create function backend.create_asset(
   p_per_hour integer,
   out outcome text,
   out asset_id uuid,
-  out path text
+  out path text,
+  out retry_after_seconds integer
 )
   language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_column
+declare
+  v_free_at timestamptz;
 begin
   perform pg_advisory_xact_lock(hashtextextended('asset:' || p_user::text, 0));
-  if (
-    select count(*) from public.assets a
-     where a.user_id = p_user and a.created_at > ledger.clock() - interval '1 hour'
-  ) >= p_per_hour then
+  select a.created_at + interval '1 hour' into v_free_at from public.assets a
+   where a.user_id = p_user and a.created_at > ledger.clock() - interval '1 hour'
+   order by a.created_at desc offset p_per_hour - 1 limit 1;
+  if found then
     outcome := 'rate_limited';
+    retry_after_seconds := greatest(1, ceil(extract(epoch from v_free_at - ledger.clock())));
     return;
   end if;
   asset_id := gen_random_uuid();

@@ -20,7 +20,7 @@ begin
         'own rows', t);
     end if;
   end loop;
-  foreach t in array array['stripe_events', 'dispatches', 'inbox'] loop
+  foreach t in array array['stripe_events', 'dispatches', 'inbox', 'intake'] loop
     execute format('alter table backend.%I enable row level security', t);
     execute format('revoke all on backend.%I from public, anon, authenticated, service_role, holdfast_backend', t);
   end loop;
@@ -39,16 +39,15 @@ grant execute on function
   backend.create_purchase(uuid, text, text, text, numeric, bigint, text, integer, integer, integer),
   backend.attach_checkout_session(uuid, text),
   backend.get_checkout(uuid, text),
-  backend.create_generation(uuid, text, text, text, text, text, jsonb, text, jsonb, numeric, integer, integer, integer),
+  backend.create_generation(
+    uuid, text, text, text, text, text, jsonb, text, jsonb, numeric, integer, integer, integer, numeric, numeric
+  ),
+  backend.find_generation(uuid, text),
   backend.mark_submitted(uuid, text),
   backend.mark_refused(uuid, text, text),
   backend.record_callback(text, text, text, jsonb),
   backend.get_settlement(uuid),
   backend.complete_generation(uuid, jsonb, text),
-  backend.claim_stuck(integer, integer, integer),
-  backend.postpone(uuid, integer),
-  backend.record_provider_state(uuid, text, jsonb, text, text),
-  backend.abandon(uuid, text),
   backend.get_generation(uuid, uuid),
   backend.list_generations(uuid, text, timestamptz, uuid, integer),
   backend.get_account(uuid),

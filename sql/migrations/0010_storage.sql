@@ -5,7 +5,7 @@
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
 values
   ('outputs', 'outputs', false, 52428800, array['image/png', 'image/jpeg', 'image/webp', 'image/gif', 'video/mp4']),
-  ('uploads', 'uploads', false, 10485760, array['image/png', 'image/jpeg', 'image/webp', 'image/gif'])
+  ('uploads', 'uploads', false, 10485760, array['image/png', 'image/jpeg', 'image/webp'])
 on conflict (id) do update
   set public = excluded.public,
       file_size_limit = excluded.file_size_limit,

@@ -97,9 +97,9 @@ def _ledger_story(ledger: Ledger) -> tuple[Steps, Callable[[], object]]:
 
 # what can do something in a state, or could if it did not look
 GENERATION_STEPS = {
-    "queued": ("submit", "success", "failure", "refuse", "abandon"),
-    "processing": ("success", "failure", "ask: success", "abandon"),
-    "storing": ("complete", "lose", "success", "abandon"),
+    "queued": ("submit", "success", "failure", "refuse", "abandon", "cancel", "unsent"),
+    "processing": ("success", "failure", "ask: success", "abandon", "cancel", "ask: canceled"),
+    "storing": ("complete", "lose", "success", "abandon", "cancel"),
     "failed": ("success", "ask: success", "complete"),
 }
 
@@ -137,6 +137,9 @@ def _generation_story(backend: Backend, state: str) -> tuple[Steps, Callable[[],
         "ask: success": call(ask, generation, "succeeded", '["https://media.test/0.png"]'),
         "refuse": call("select backend.mark_refused(%s, 'x', 'x')", generation),
         "abandon": call("select backend.abandon(%s, 'x')", generation),
+        "ask: canceled": call(ask, generation, "canceled", "[]"),
+        "cancel": call("select (backend.request_cancel(%s, %s)).outcome", user, generation),
+        "unsent": call("select backend.mark_unsent(%s, 1, 'x')", generation),
         "complete": call(complete, generation, json.dumps(outputs(1))),
         "lose": call(complete, generation, "[]"),
     }

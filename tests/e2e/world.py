@@ -43,6 +43,8 @@ PACE: dict[str, Any] = {
     "rate_limit": None,
     "in_flight_cap": None,
     "disable_after": None,
+    "file_life": 3600,
+    "result_after_cancel": "drop",
 }
 
 
@@ -57,11 +59,11 @@ class CanaryStack(Stack):
 
 
 class World:
-    """One running product. Use as a context manager."""
+    """One running product. Use as a context manager; `parameters` override those of the tests."""
 
-    def __init__(self) -> None:
+    def __init__(self, **parameters: str) -> None:
         self.stack = CanaryStack(
-            parameters=PARAMETERS, run_schedules=False, concurrency=6, retry_seconds=0
+            parameters=PARAMETERS | parameters, run_schedules=False, concurrency=6, retry_seconds=0
         )
         self.tape = Tape()
         self.people: list[Person] = []
@@ -135,7 +137,7 @@ class World:
         """Let it be long ago that these generations last moved."""
         self.db.execute(
             "update backend.dispatches set moved_at = moved_at - make_interval(hours => %s),"
-            " leased_until = null where generation_id = any(%s::uuid[])",
+            " leased_until = null, wake_at = null where generation_id = any(%s::uuid[])",
             (hours, list(generation_ids)),
         )
 
@@ -282,6 +284,7 @@ class World:
         stack.babysea.calm()
         stack.babysea.behaviour.change(**PACE)
         stack.stripe.webhook_faults.reset()
+        self.db.execute("select backend.open_intake()")
         stack.babysea.wait_idle(20)
         stack.stripe.drain(20)
         self._hang_up()

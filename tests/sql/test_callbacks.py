@@ -26,7 +26,11 @@ class TestMarkSubmitted:
 
         answer = backend.submit(generation, new_key("gen"))
 
-        assert answer == {"outcome": "submitted", "status": "processing"}
+        assert answer == {
+            "outcome": "submitted",
+            "status": "processing",
+            "is_cancel_wanted": False,
+        }
         assert backend.states(generation) == ["queued", "processing"]
 
     def test_twice(self, backend: Backend) -> None:
@@ -35,7 +39,7 @@ class TestMarkSubmitted:
 
         answer = backend.submit(generation, provider_id)
 
-        assert answer == {"outcome": "already_submitted", "status": "processing"}
+        assert (answer["outcome"], answer["status"]) == ("already_submitted", "processing")
         assert backend.states(generation) == ["queued", "processing"]
 
     def test_other_provider_id(self, backend: Backend) -> None:
@@ -185,7 +189,7 @@ class TestEarlyCallback:
 
         answer = backend.submit(generation, provider_id)
 
-        assert answer == {"outcome": "submitted", "status": then}
+        assert (answer["outcome"], answer["status"]) == ("submitted", then)
         kept = inbox(backend, delivery)
         assert kept["generation_id"] == generation
         assert kept["outcome"] == ("ignored" if status == "processing" else "applied")

@@ -107,15 +107,43 @@ class TestSameKey:
 
         assert backend.create(replace(order, user=new_user()))["outcome"] == "created"
 
-    @pytest.mark.parametrize("limits", [{"max_active": 1}, {"per_hour": 1}], ids=str)
+    @pytest.mark.parametrize(
+        "limits",
+        [{"max_active": 1}, {"per_hour": 1}, {"daily_credits": 3}, {"max_cost": 3}],
+        ids=str,
+    )
     def test_limits_do_not_stop_a_repetition(
         self, backend: Backend, limits: dict[str, int]
     ) -> None:
         """A repeated request is answered, whatever the limits say of new ones."""
-        order = replace(Order(new_user(), 0), **limits)  # type: ignore[arg-type]
-        backend.create(order)
+        user = new_user()
+        backend.ledger.grant(user, 10)
+        order = replace(Order(user, 3), **limits)  # type: ignore[arg-type]
+        assert backend.create(order)["outcome"] == "created"
 
-        assert backend.create(order)["outcome"] == "existing"
+        assert backend.create(replace(order, cost=4))["outcome"] == "existing"
+
+
+class TestFind:
+    """Looking a key up."""
+
+    def test_by_key(self, backend: Backend) -> None:
+        """The generation of a key is found with the hash it was made with, by its user only."""
+        user = new_user()
+        backend.ledger.grant(user, 10)
+        order = Order(user, 3)
+        made = backend.create(order)
+
+        found = backend.find(user, order.key)
+
+        assert found == {
+            "generation_id": made["generation_id"],
+            "request_hash": "hash",
+            "status": "queued",
+            "cost_credits": 3,
+            "available_credits": 7,
+        }
+        assert set(backend.find(new_user(), order.key).values()) == {None}
 
 
 class TestInsufficient:
@@ -177,6 +205,76 @@ class TestLimits:
 
         clock.advance(minutes=15)
         assert backend.create(Order(user, 0, per_hour=2))["outcome"] == "created"
+
+    @pytest.mark.own_database
+    def test_a_lowered_hourly_limit(self, backend: Backend, clock: Clock) -> None:
+        """Of three starts under a limit of now one, the last has to leave the hour: it says when."""
+        user = new_user()
+        for _ in range(3):
+            backend.create(Order(user, 0))
+            clock.advance(minutes=10)
+
+        refused = backend.create(Order(user, 0, per_hour=1))
+        assert (refused["outcome"], refused["retry_after_seconds"]) == ("rate_limited", 50 * 60)
+
+        clock.advance(minutes=50)
+        assert backend.create(Order(user, 0, per_hour=1))["outcome"] == "created"
+
+    @pytest.mark.own_database
+    def test_too_much_in_a_day(self, backend: Backend, clock: Clock) -> None:
+        """Beyond the daily limit the answer says when there is room for this price, and then there is."""
+        user = new_user()
+        backend.ledger.grant(user, 100)
+        for cost in (4, 3, 2):
+            order = Order(user, cost, daily_credits=10)
+            assert backend.create(order)["outcome"] == "created"
+            clock.advance(hours=1)
+
+        small, large = (Order(user, cost, daily_credits=10) for cost in (2, 6))
+        first, second = backend.create(small), backend.create(large)
+        assert (first["outcome"], first["retry_after_seconds"]) == ("daily_limit", 21 * 3600)
+        assert (second["outcome"], second["retry_after_seconds"]) == ("daily_limit", 22 * 3600)
+        assert backend.ledger.balance(user).available == 91, "nothing was reserved"
+
+        clock.advance(hours=20, minutes=59)
+        assert backend.create(small)["outcome"] == "daily_limit"
+        clock.advance(minutes=1)
+        assert backend.create(small)["outcome"] == "created"
+
+    def test_a_day_counts_what_was_charged(self, backend: Backend) -> None:
+        """What was refunded makes room again; what runs counts in full; the limit itself may be spent."""
+        user = new_user()
+        backend.ledger.grant(user, 100)
+        order = Order(user, 6, daily_credits=10)
+        refunded = backend.create(order)["generation_id"]
+        assert backend.create(replace(order, key="b"))["outcome"] == "daily_limit"
+
+        backend.refuse(refunded)
+
+        assert backend.create(replace(order, key="b"))["outcome"] == "created"
+        assert backend.create(replace(order, key="c", cost=4))["outcome"] == "created"
+
+    def test_dearer_than_a_day(self, backend: Backend) -> None:
+        """What alone is over the daily limit is refused without a time at which it would not be."""
+        user = new_user()
+        backend.ledger.grant(user, 100)
+
+        answer = backend.create(Order(user, 11, daily_credits=10))
+
+        assert (answer["outcome"], answer["retry_after_seconds"]) == ("daily_limit", None)
+
+    def test_dearer_than_shown(self, backend: Backend) -> None:
+        """A price over what the user agreed to reserves nothing and says the new price."""
+        user = new_user()
+        backend.ledger.grant(user, 10)
+        order = Order(user, "3.001", max_cost=3)
+
+        answer = backend.create(order)
+
+        assert (answer["outcome"], answer["cost_credits"]) == ("price_changed", Decimal("3.001"))
+        assert answer["generation_id"] is None
+        assert backend.ledger.kinds(user) == ["grant"]
+        assert backend.create(replace(order, max_cost="3.001"))["outcome"] == "created"
 
     def test_limits_are_each_users_own(self, backend: Backend) -> None:
         """One user's generations do not count for another."""

@@ -118,10 +118,14 @@ CALLS = {
     "unmatched_reversals": "select count(*) from backend.unmatched_reversals(10)",
     "drip_due": "select backend.drip_due(10)",
     "create_generation": (
-        f"select backend.create_generation('{USER}', 'k', 'h', 'image', 'm', 'p', '{{}}', '', '{{}}', 0, 1, 9, 99999)"
+        f"select backend.create_generation('{USER}', 'k', 'h', 'image', 'm', 'p', '{{}}', '', '{{}}', 0, 1, 9, 99999,"
+        " 9999, null)"
     ),
+    "find_generation": f"select backend.find_generation('{USER}', 'k')",
     "mark_submitted": "select backend.mark_submitted((select id from generations limit 1), 'x')",
     "record_callback": """select backend.record_callback('d', 'e', '1', '{"status": "failed"}')""",
+    "request_cancel": f"select backend.request_cancel('{USER}', (select id from generations limit 1))",
+    "count_poisoned": "select backend.count_poisoned()",
     "claim_stuck": "select count(*) from backend.claim_stuck(10, 60, 60)",
     "list_generations": f"select count(*) from backend.list_generations('{USER}', null, null, null, 20)",
     "list_generations, last page": (
@@ -141,7 +145,8 @@ def test_no_table_is_read_whole(large: TestDatabase, call: str) -> None:
     plans = _plans(large, call)
 
     assert plans
-    whole = [line for plan in plans for line in re.findall(r"Seq Scan on .*", plan)]
+    # the intake has one row
+    whole = [line for plan in plans for line in re.findall(r"Seq Scan on (?!intake ).*", plan)]
     assert whole == []
 
 

@@ -147,14 +147,25 @@ class TestAssets:
         _asset(backend, user, per_hour=1)
 
         refused = _asset(backend, user, per_hour=1)
-        assert refused == {"outcome": "rate_limited", "asset_id": None, "path": None}
+        assert refused == {
+            "outcome": "rate_limited",
+            "asset_id": None,
+            "path": None,
+            "retry_after_seconds": 3600,
+        }
 
         clock.set(clock.now() + timedelta(hours=1))
         assert _asset(backend, user, per_hour=1)["outcome"] == "created"
 
     @pytest.mark.parametrize(
         ("content_type", "size"),
-        [("image/svg+xml", 1), ("text/html", 1), ("image/png", 0), ("image/png", 10485761)],
+        [
+            ("image/svg+xml", 1),
+            ("image/gif", 1),
+            ("text/html", 1),
+            ("image/png", 0),
+            ("image/png", 10485761),
+        ],
     )
     def test_impossible(self, backend: Backend, content_type: str, size: int) -> None:
         """Only pictures within the limit get a place."""

@@ -38,6 +38,8 @@ class TestClaim:
             "provider_generation_id": provider_id,
             "attempts": 1,
             "age_seconds": 120,
+            "running_seconds": 120,
+            "cancel_reason": None,
         }
 
     def test_each_unfinished_state(self, backend: Backend, clock: Clock) -> None:

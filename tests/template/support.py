@@ -31,6 +31,7 @@ ROUTES = {
         "POST /generations",
         "GET /models",
         "POST /estimates",
+        "POST /generations/{id}/cancel",
         "POST /uploads",
     },
     "BabyseaCallbackFunction": {"POST /webhooks/babysea"},

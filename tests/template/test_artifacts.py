@@ -37,6 +37,7 @@ FRESHENED = {
     "http.estimate.json": (200, "can_afford"),
     "http.get-checkout.json": (404, "code"),
     "http.get-generation.json": (404, "code"),
+    "http.cancel-generation.json": (404, "code"),
     "http.ledger.json": (200, "entries"),
     "http.list-generations.json": (200, "generations"),
     "http.models.json": (200, "models"),
@@ -50,7 +51,13 @@ FRESHENED = {
 
 BACKGROUND = {
     "sqs.settle.json": {"batchItemFailures": []},
-    "scheduler.sweep.json": {"claimed": 0, "failed": 0, "expired_grants": 0, "sealed_entries": 0},
+    "scheduler.sweep.json": {
+        "claimed": 0,
+        "failed": 0,
+        "poisoned": 0,
+        "expired_grants": 0,
+        "sealed_entries": 0,
+    },
 }
 
 EVENTS = {path.name: path for path in event_files()}

@@ -74,6 +74,8 @@ def test_defaults_are_those_of_the_template() -> None:
     assert (checkout.stripe_api_base, checkout.upstash_redis_rest_url) == (None, None)
     assert checkout.supabase_jwt_algorithm == "ES256"
     assert (generation.max_active_generations, generation.generations_per_hour) == (5, 60)
+    assert generation.daily_spend_credits == 0
+    assert (generation.price_markup, generation.price_minimum_credits) == (1, 0)
     assert settle.max_output_bytes == 52428800
     assert len(settle.output_origins) == 4
     assert load(GetStatusSettings, environment()).signed_url_seconds == 600

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import errors, generations, ledger, purchases
+from holdfast import errors, generations, ledger, purchases, recovery
 from holdfast.output_copier import LostReason
 from local.intrinsics import load
 from local.template import read_template
@@ -170,7 +170,9 @@ def test_the_readme_names_every_route() -> None:
     assert set(re.findall(r"`((?:GET|POST) /[^`]*)`", (ROOT / "README.md").read_text())) == routes
 
 
-@pytest.mark.parametrize("module", [ledger, generations, purchases], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [ledger, generations, purchases, recovery], ids=lambda m: m.__name__
+)
 def test_the_glossary_has_every_outcome(module: object) -> None:
     """Each named outcome is defined once for readers."""
     glossary = (ROOT / "docs" / "glossary.md").read_text()
@@ -224,9 +226,10 @@ def subclasses(kind: type[errors.HoldfastError]) -> list[type[errors.HoldfastErr
     return [kind, *(found for sub in kind.__subclasses__() for found in subclasses(sub))]
 
 
-def test_every_test_the_ledgers_page_names_exists() -> None:
+@pytest.mark.parametrize("page", ["ledger.md", "reliability.md"])
+def test_every_test_that_a_page_names_exists(page: str) -> None:
     """A case is only as good as the test that shows it."""
-    named = set(re.findall(r"`(test_[a-z_0-9]+)`", (ROOT / "docs" / "ledger.md").read_text()))
+    named = set(re.findall(r"`(test_[a-z_0-9]+)`", (ROOT / "docs" / page).read_text()))
     tests = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
 
     assert named

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -7,7 +7,14 @@ import httpx
 import pytest
 
 from holdfast.errors import StoragePermanentError, UnavailableError
-from holdfast.storage import UPLOADS, SignedUpload, StorageSigner, output_path
+from holdfast.storage import (
+    UPLOADS,
+    FileHead,
+    SignedUpload,
+    StorageSigner,
+    StoredFile,
+    output_path,
+)
 
 USER = UUID("33333333-3333-4333-8333-333333333333")
 GENERATION = UUID("22222222-2222-4222-8222-222222222222")
@@ -124,12 +131,59 @@ def test_files_are_removed_by_their_exact_names() -> None:
     assert (request.method, json.loads(request.content)) == ("DELETE", {"prefixes": [PATH]})
 
 
-def test_a_file_is_read_from_the_bucket_of_uploads() -> None:
-    """Download gives the bytes."""
-    bucket = Bucket(httpx.Response(200, content=b"bytes"))
+@pytest.mark.parametrize(
+    ("answer", "size"),
+    [
+        (httpx.Response(206, content=b"head", headers={"content-range": "bytes 0-3/9000"}), 9000),
+        (httpx.Response(200, content=b"headless"), 8),
+        (httpx.Response(200, content=b"he"), 2),
+    ],
+)
+def test_the_beginning_of_a_file_is_read(answer: httpx.Response, size: int) -> None:
+    """A range is asked for; a server that sends the whole is cut short; the size is the whole file's."""
+    bucket = Bucket(answer)
 
-    assert bucket.signer.download(PATH) == b"bytes"
-    assert bucket.requests[0].url.path == f"/storage/v1/object/{UPLOADS}/{PATH}"
+    head = bucket.signer.head(PATH, 4)
+
+    assert head == FileHead(b"head"[: min(size, 4)], size)
+    [request] = bucket.requests
+    assert request.url.path == f"/storage/v1/object/{UPLOADS}/{PATH}"
+    assert request.headers["range"] == "bytes=0-3"
+    assert request.headers["apikey"] == KEY
+
+
+def test_no_more_than_asked_is_read() -> None:
+    """However much a server sends, reading ends with the chunk that suffices."""
+    sent = []
+
+    def flood() -> Iterator[bytes]:
+        while True:
+            sent.append(1)
+            yield b"x" * 10
+
+    bucket = Bucket(httpx.Response(200, content=flood(), headers={"content-length": "99999"}))
+
+    assert bucket.signer.head(PATH, 64).data == b"x" * 64
+    assert len(sent) <= 8
+
+
+def test_a_folder_lists_its_files() -> None:
+    """Names, types and sizes; what is a folder within is left out."""
+    file = {"mimetype": "image/png", "size": 7}
+    bucket = Bucket(
+        httpx.Response(
+            200,
+            json=[
+                {"name": "0.png", "id": "x", "metadata": file},
+                {"name": "inner", "id": None, "metadata": None},
+            ],
+        )
+    )
+
+    assert bucket.signer.folder("a/b") == [StoredFile("0.png", "image/png", 7)]
+    [request] = bucket.requests
+    assert request.url.path == "/storage/v1/object/list/outputs"
+    assert json.loads(request.content)["prefix"] == "a/b"
 
 
 CALLS: dict[str, Callable[[StorageSigner], Any]] = {
@@ -137,7 +191,8 @@ CALLS: dict[str, Callable[[StorageSigner], Any]] = {
     "create_signed_upload": lambda signer: signer.create_signed_upload(PATH),
     "upload": lambda signer: signer.upload(PATH, b"x", "image/png"),
     "remove": lambda signer: signer.remove([PATH]),
-    "download": lambda signer: signer.download(PATH),
+    "head": lambda signer: signer.head(PATH, 64),
+    "folder": lambda signer: signer.folder("a/b"),
 }
 
 
@@ -152,10 +207,16 @@ CALLS: dict[str, Callable[[StorageSigner], Any]] = {
         refused("500", "internal", 500),
         refused("503", "unavailable"),
         httpx.Response(502, html="<h1>bad gateway</h1>"),
+        refused("507", "insufficient_storage"),
+        refused("402", "exceed_storage_size_quota", 402),
+        refused("403", "Unauthorized"),
+        refused("404", "Bucket not found"),
+        httpx.Response(401, json={"message": "no key"}),
+        httpx.Response(302, headers={"location": "https://evil.example.com"}),
     ],
 )
 def test_a_storage_that_is_away_is_unavailability(call: Any, answer: Any) -> None:
-    """Whatever passes is told as such, for every call."""
+    """What passes, and what the operator has to mend, is told as such, for every call."""
     with pytest.raises(UnavailableError):
         call(Bucket(answer).signer)
 
@@ -164,11 +225,11 @@ def test_a_storage_that_is_away_is_unavailability(call: Any, answer: Any) -> Non
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (refused("404", "Bucket not found"), "Bucket not found"),
-        (refused("403", "Unauthorized"), "Unauthorized"),
+        (refused("404", "not_found"), "not_found"),
         (refused("415", "invalid_mime_type"), "invalid_mime_type"),
         (refused("413", "Payload too large"), "Payload too large"),
-        (httpx.Response(401, json={"message": "no key"}), "InternalError"),
+        (refused("400", "InvalidKey"), "InvalidKey"),
+        (httpx.Response(404, json={"message": "no words"}), "InternalError"),
     ],
 )
 def test_a_refusal_for_good_keeps_its_code(call: Any, answer: Any, code: Any) -> None:
@@ -200,6 +261,6 @@ def test_redirects_are_not_followed() -> None:
     """The key goes to the configured project only."""
     bucket = Bucket(httpx.Response(302, headers={"location": "https://evil.example.com"}))
 
-    with pytest.raises(StoragePermanentError):
-        bucket.signer.download(PATH)
+    with pytest.raises(UnavailableError):
+        bucket.signer.head(PATH, 4)
     assert len(bucket.requests) == 1

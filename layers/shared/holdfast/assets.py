@@ -31,7 +31,9 @@ class AssetStore:
             (user_id, content_type, size, per_hour),
         )
         if row["outcome"] == "rate_limited":
-            raise RateLimitedError("Too many uploads in the last hour.", retry_after=60)
+            raise RateLimitedError(
+                "Too many uploads in the last hour.", retry_after=row["retry_after_seconds"]
+            )
         return Asset(row["asset_id"], row["path"])
 
     def find(self, user_id: UUID, asset_ids: Sequence[UUID]) -> dict[UUID, str]:

@@ -44,7 +44,7 @@ from holdfast.babysea_models import (
     Refused,
     Unknown,
 )
-from holdfast.errors import ProviderError, UnavailableError
+from holdfast.errors import ProviderError, ProviderUnavailableError
 from holdfast.observability import logger
 from holdfast.vocabulary import MediaKind, ProviderStatus
 
@@ -110,7 +110,7 @@ class BabySeaClient:
     """
     Calls of the provider's HTTP API.
 
-    Everything but `generate` and `cancel` raises `UnavailableError` when the provider is away or
+    Everything but `generate` and `cancel` raises `ProviderUnavailableError` when the provider is away or
     busy, and `ProviderError` when it refuses or answers nonsense. `read_seconds` bounds one
     attempt, `total_seconds` a call with its repetitions. `http`, `sleep`, `jitter` and `clock` are
     replaced in tests.
@@ -257,7 +257,7 @@ class BabySeaClient:
         if isinstance(reply, _Success):
             return reply
         if isinstance(reply, _NoAnswer):
-            raise UnavailableError(reason=f"provider: {reply.reason}")
+            raise ProviderUnavailableError(reason=f"provider: {reply.reason}")
         if reply.status == HTTPStatus.NOT_FOUND:
             return None
         raise _error(reply)
@@ -384,9 +384,11 @@ def _judge_refusal(failure: _Failure) -> Refused | Unknown | OperatorOutOfCredit
     )
 
 
-def _error(failure: _Failure) -> ProviderError | UnavailableError:
+def _error(failure: _Failure) -> ProviderError | ProviderUnavailableError:
     if failure.is_busy or not failure.is_definite:
-        return UnavailableError(reason=f"provider: {failure}", retry_after=failure.retry_after)
+        return ProviderUnavailableError(
+            reason=f"provider: {failure}", retry_after=failure.retry_after
+        )
     return ProviderError(reason=f"provider: {failure}", provider_code=failure.code)
 
 

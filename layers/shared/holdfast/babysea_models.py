@@ -32,7 +32,9 @@ class _Answer(BaseModel):
 
 
 class GenerationRecord(_Answer):
-    """A generation as the provider keeps it."""
+    """A generation as the provider keeps it. The inputs it repeats are kept as they came."""
+
+    model_config = ConfigDict(extra="allow")
 
     generation_id: str
     generation_status: ProviderStatus
@@ -59,11 +61,14 @@ class GenerationPage(_Answer):
 class CatalogSchema(_Answer):
     """What a model accepts. An empty list means the field does not exist for it."""
 
+    generation_prompt: bool | None = None
     generation_ratio: LenientList[str] = Field(default_factory=list)
     generation_output_format: LenientList[str] = Field(default_factory=list)
-    generation_output_number: int | None = None
+    generation_output_number: Annotated[int, Field(ge=0, le=100)] | None = None
     generation_input_file: bool | None = None
-    generation_duration: LenientList[int] = Field(default_factory=list)
+    generation_duration: LenientList[Annotated[int, Field(gt=0, le=3600)]] = Field(
+        default_factory=list
+    )
     generation_resolution: LenientList[str] = Field(default_factory=list)
     generation_generate_audio: bool | None = None
 

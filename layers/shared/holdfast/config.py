@@ -12,6 +12,7 @@ import ipaddress
 import logging
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -139,6 +140,7 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 WebhookSecrets = Annotated[SecretStr, AfterValidator(_webhook_secrets)]
 JwtSecret = Annotated[SecretStr, AfterValidator(_jwt_secret)]
 PositiveInt = Annotated[int, Field(gt=0)]
+Credits = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=3)]
 
 
 class Settings(BaseModel):
@@ -233,6 +235,9 @@ class CreateGenerationSettings(UserTokens, Storage, BabySeaApi, RateLimit, Settl
 
     max_active_generations: PositiveInt = 5
     generations_per_hour: PositiveInt = 60
+    daily_spend_credits: Credits = Decimal(0)
+    price_markup: Annotated[Decimal, Field(gt=0, le=100, decimal_places=4)] = Decimal(1)
+    price_minimum_credits: Credits = Decimal(0)
 
 
 class BabyseaCallbackSettings(SettleQueueAccess):
@@ -268,6 +273,9 @@ class RecoverySweepSettings(BabySeaApi, SettleQueueAccess):
     """Settings of `recovery_sweep`."""
 
     sweep_after_seconds: PositiveInt = 120
+    deadline_image_seconds: PositiveInt = 210
+    deadline_video_seconds: PositiveInt = 790
+    give_up_after_seconds: PositiveInt = 259_200
 
 
 def load(settings_class: type[S], environment: Mapping[str, str] = os.environ) -> S:

@@ -9,13 +9,16 @@ Every error a caller of the backend can meet, with its HTTP status and its stabl
     |-- NotFoundError                    404 not_found
     |-- IdempotencyConflictError         409 idempotency_conflict
     |-- NotCancelableError               409 not_cancelable
+    |-- PriceChangedError                409 price_changed
     |-- PayloadTooLargeError             413 payload_too_large
     |-- InvalidRequestError              422 invalid_request, field by field
     |-- ContentRejectedError             422 content_rejected
     |-- RateLimitedError                 429 rate_limited
     |-- TooManyActiveError               429 too_many_active
+    |-- DailyLimitError                  429 daily_limit
     |-- ProviderError                    502 provider_error
     |-- UnavailableError                 503 unavailable
+    |   |-- ProviderUnavailableError     503 unavailable: the provider is away or busy
     |   `-- ConfigurationError           503 unavailable: our own settings are wrong
     |-- StoragePermanentError            500 internal_error: storage refused for good
     `-- LedgerMisuseError                500 internal_error: a bug on our side, one class a SQLSTATE
@@ -25,7 +28,7 @@ Every error a caller of the backend can meet, with its HTTP status and its stabl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,7 +46,8 @@ class HoldfastError(Exception):
     """
     The base of all errors that have an HTTP answer.
 
-    `detail` is shown to the client, `reason` is only logged, `retry_after` is in seconds.
+    `detail` is shown to the client, `reason` is only logged, `retry_after` is in seconds. `members` are further
+    members of the answer, for programs.
     """
 
     status: ClassVar[int] = 500
@@ -57,11 +61,13 @@ class HoldfastError(Exception):
         reason: str | None = None,
         retry_after: int | None = None,
         fields: Sequence[FieldError] = (),
+        members: Mapping[str, str] | None = None,
     ) -> None:
         self.detail = detail
         self.reason = reason
         self.retry_after = retry_after
         self.fields = tuple(fields)
+        self.members = dict(members or {})
         super().__init__(reason or detail or self.title)
 
 
@@ -120,6 +126,14 @@ class NotCancelableError(HoldfastError):
     title = "Not cancelable"
 
 
+class PriceChangedError(HoldfastError):
+    """The price is higher than the one the user was shown and agreed to."""
+
+    status = 409
+    code = "price_changed"
+    title = "Price changed"
+
+
 class PayloadTooLargeError(HoldfastError):
     """The request body is larger than allowed."""
 
@@ -160,6 +174,14 @@ class TooManyActiveError(HoldfastError):
     title = "Too many active generations"
 
 
+class DailyLimitError(HoldfastError):
+    """The user would spend more credits in a day than allowed."""
+
+    status = 429
+    code = "daily_limit"
+    title = "Daily limit reached"
+
+
 class ProviderError(HoldfastError):
     """
     An outside service refused for good or answered nonsense.
@@ -188,6 +210,10 @@ class UnavailableError(HoldfastError):
     status = 503
     code = "unavailable"
     title = "Temporarily unavailable"
+
+
+class ProviderUnavailableError(UnavailableError):
+    """The provider is away or busy: asked, it did not say."""
 
 
 class ConfigurationError(UnavailableError):

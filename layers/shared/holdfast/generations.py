@@ -23,9 +23,12 @@ class CreateOutcome(StrEnum):
     CREATED = "created"
     EXISTING = "existing"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    PRICE_CHANGED = "price_changed"
     INSUFFICIENT_CREDITS = "insufficient_credits"
     TOO_MANY_ACTIVE = "too_many_active"
     RATE_LIMITED = "rate_limited"
+    INTAKE_CLOSED = "intake_closed"
+    DAILY_LIMIT = "daily_limit"
 
 
 class SubmitOutcome(StrEnum):
@@ -74,6 +77,17 @@ class NewGeneration:
     price: dict[str, Any]
     cost: Decimal
     output_count: int
+    max_cost: Decimal | None = None
+    """The most the user agreed to; None for any price."""
+
+
+@dataclass(frozen=True)
+class UserLimits:
+    """What one user may do: generations at once, starts in an hour, credits in a day (0: no limit)."""
+
+    active: int
+    per_hour: int
+    daily_credits: Decimal
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,16 @@ class Recorded:
 
 
 @dataclass(frozen=True)
+class Submitted:
+    """Where a generation stands once the provider's id is noted."""
+
+    outcome: SubmitOutcome
+    status: GenerationStatus | None
+    is_cancel_wanted: bool
+    """The provider is to be asked to cancel it at once."""
+
+
+@dataclass(frozen=True)
 class Settlement:
     """What the settle worker needs to know."""
 
@@ -132,20 +156,6 @@ class StoredOutput:
     path: str
     content_type: str
     bytes: int
-
-
-@dataclass(frozen=True)
-class StuckGeneration:
-    """A generation that has not moved for a while, leased to one sweep."""
-
-    generation_id: UUID
-    status: GenerationStatus
-    kind: MediaKind
-    model: str
-    request: str
-    provider_generation_id: str | None
-    attempts: int
-    age_seconds: float
 
 
 @dataclass(frozen=True)
@@ -181,12 +191,12 @@ class GenerationStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, new: NewGeneration, *, max_active: int, per_hour: int) -> Created:
-        """Claim the client's key, check the limits, reserve and queue, in one transaction."""
+    def create(self, new: NewGeneration, limits: UserLimits) -> Created:
+        """Claim the client's key, check price and limits, reserve and queue, in one transaction."""
         row = self._database.one(
             """
             select * from backend.create_generation(
-              %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+              %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
             (
                 new.user_id,
@@ -200,8 +210,10 @@ class GenerationStore:
                 Jsonb(new.price),
                 new.cost,
                 new.output_count,
-                max_active,
-                per_hour,
+                limits.active,
+                limits.per_hour,
+                limits.daily_credits,
+                new.max_cost,
             ),
         )
         status = row["status"]
@@ -213,15 +225,34 @@ class GenerationStore:
             }
         )
 
-    def mark_submitted(
-        self, generation_id: UUID, provider_generation_id: str
-    ) -> tuple[SubmitOutcome, GenerationStatus | None]:
+    def made_before(self, user_id: UUID, idempotency_key: str, request_hash: str) -> Created | None:
+        """Return what `create` would answer for a key that is taken, None for one that is not."""
+        row = self._database.one(
+            "select * from backend.find_generation(%s, %s)", (user_id, idempotency_key)
+        )
+        if row["generation_id"] is None:
+            return None
+        is_same = row["request_hash"] == request_hash
+        return Created(
+            outcome=CreateOutcome.EXISTING if is_same else CreateOutcome.IDEMPOTENCY_CONFLICT,
+            generation_id=row["generation_id"],
+            status=GenerationStatus(row["status"]),
+            cost_credits=row["cost_credits"],
+            available_credits=row["available_credits"],
+            retry_after_seconds=None,
+        )
+
+    def mark_submitted(self, generation_id: UUID, provider_generation_id: str) -> Submitted:
         """Note the provider's id and apply the callbacks that were quicker."""
         row = self._database.one(
             "select * from backend.mark_submitted(%s, %s)", (generation_id, provider_generation_id)
         )
         status = row["status"]
-        return SubmitOutcome(row["outcome"]), GenerationStatus(status) if status else None
+        return Submitted(
+            SubmitOutcome(row["outcome"]),
+            GenerationStatus(status) if status else None,
+            bool(row["is_cancel_wanted"]),
+        )
 
     def mark_refused(self, generation_id: UUID, code: str, message: str | None) -> bool:
         """Fail and refund what the provider refused for good; say whether this call did it."""
@@ -287,34 +318,6 @@ class GenerationStore:
             (generation_id, Jsonb([vars(output) for output in outputs]), error_code),
         )
         return CompleteOutcome(row["outcome"])
-
-    def claim_stuck(
-        self, *, limit: int, idle_seconds: int, lease_seconds: int
-    ) -> list[StuckGeneration]:
-        """Lease unfinished generations that have not moved for `idle_seconds`."""
-        rows = self._database.all(
-            "select * from backend.claim_stuck(%s, %s, %s)", (limit, idle_seconds, lease_seconds)
-        )
-        return [
-            StuckGeneration(
-                **{
-                    **row,
-                    "status": GenerationStatus(row["status"]),
-                    "kind": MediaKind(row["kind"]),
-                    "age_seconds": float(row["age_seconds"]),
-                }
-            )
-            for row in rows
-        ]
-
-    def postpone(self, generation_id: UUID, seconds: int) -> None:
-        """Leave a generation alone for so many seconds."""
-        self._database.one("select backend.postpone(%s, %s)", (generation_id, seconds))
-
-    def abandon(self, generation_id: UUID, code: str) -> bool:
-        """Refund what the provider knows nothing of; say whether this call did it."""
-        row = self._database.one("select backend.abandon(%s, %s) as outcome", (generation_id, code))
-        return bool(row["outcome"] == "refunded")
 
     def get(self, user_id: UUID, generation_id: UUID) -> Generation | None:
         """Return the user's own generation, if it is theirs."""

@@ -263,6 +263,7 @@ def _answer(error: HoldfastError, event: Mapping[str, Any]) -> dict[str, Any]:
         "detail": error.detail,
         "code": error.code,
         "request_id": request_id(event),
+        **error.members,
         "errors": [
             {"field": item.field, "code": item.code, "message": item.message}
             for item in error.fields

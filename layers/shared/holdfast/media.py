@@ -20,6 +20,10 @@ _MP4_BRANDS = frozenset(
 )
 
 
+SNIFFED_BYTES = 64
+"""How much of a file's beginning is read to tell what it is."""
+
+
 class MediaType(NamedTuple):
     """A recognised file type."""
 

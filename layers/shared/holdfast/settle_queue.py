@@ -21,17 +21,22 @@ class SettleQueue:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def send(self, generation_id: UUID) -> None:
-        """Queue one settlement; raises `UnavailableError` when the queue did not take it."""
+    def send(self, generation_id: UUID, *, give_up: bool = False) -> None:
+        """
+        Queue one settlement; raises `UnavailableError` when the queue did not take it.
+
+        `give_up` settles what is stored by then: what cannot be had counts as lost.
+        """
         from botocore.exceptions import (  # type: ignore[import-untyped] # noqa: PLC0415
             BotoCoreError,
             ClientError,
         )
 
+        message: dict[str, Any] = {"generation_id": str(generation_id)}
+        if give_up:
+            message["give_up"] = True
         try:
-            self._client.send_message(
-                QueueUrl=self._url, MessageBody=json.dumps({"generation_id": str(generation_id)})
-            )
+            self._client.send_message(QueueUrl=self._url, MessageBody=json.dumps(message))
         except (BotoCoreError, ClientError) as error:
             raise UnavailableError(reason=f"settle queue: {type(error).__name__}") from error
 

@@ -7,9 +7,11 @@ passes row level security, so who owns a file is decided in SQL before anything 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 from uuid import UUID
 
 import httpx
@@ -25,7 +27,29 @@ OUTPUTS = "outputs"
 UPLOADS = "uploads"
 
 _TIMEOUT = httpx.Timeout(15, connect=3)
-_PASSING = ("408", "429")
+
+
+# What is wrong with one file and stays so. All else (the key, the bucket, the space, the bill) is the operator's to
+# mend, and a user's output is not given up for it.
+_FILES_OWN = frozenset({"400", "404", "413", "415", "416"})
+_NO_BUCKET = frozenset({"Bucket not found", "NoSuchBucket"})
+
+
+@dataclass(frozen=True)
+class FileHead:
+    """How a file begins, and how large the whole of it is."""
+
+    data: bytes
+    size: int
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in a folder."""
+
+    name: str
+    content_type: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -37,9 +61,14 @@ class SignedUpload:
     path: str
 
 
+def output_folder(user_id: UUID, generation_id: UUID) -> str:
+    """Return where the outputs of a generation lie in the bucket of outputs."""
+    return f"{user_id}/{generation_id}"
+
+
 def output_path(user_id: UUID, generation_id: UUID, number: int, extension: str) -> str:
     """Return where output `number` (from 0) of a generation lies in the bucket of outputs."""
-    return f"{user_id}/{generation_id}/{number}.{extension}"
+    return f"{output_folder(user_id, generation_id)}/{number}.{extension}"
 
 
 class StorageSigner:
@@ -54,12 +83,10 @@ class StorageSigner:
         self, supabase_url: str, secret_key: str, *, http: httpx.Client | None = None
     ) -> None:
         # Both headers, or the gateway does not translate the key for the service behind it.
-        headers = {"apikey": secret_key, "Authorization": f"Bearer {secret_key}"}
-        self._client = SyncStorageClient(
-            f"{supabase_url.rstrip('/')}/storage/v1/",
-            headers,
-            http_client=http or httpx.Client(timeout=_TIMEOUT),
-        )
+        self._headers = {"apikey": secret_key, "Authorization": f"Bearer {secret_key}"}
+        self._base_url = f"{supabase_url.rstrip('/')}/storage/v1/"
+        self._http = http or httpx.Client(timeout=_TIMEOUT)
+        self._client = SyncStorageClient(self._base_url, self._headers, http_client=self._http)
 
     def sign(
         self,
@@ -105,10 +132,43 @@ class StorageSigner:
             with _translated_errors():
                 self._client.from_(bucket).remove(list(paths))
 
-    def download(self, path: str, *, bucket: str = UPLOADS) -> bytes:
-        """Return the bytes of a file."""
+    def folder(self, path: str, *, bucket: str = OUTPUTS) -> list[StoredFile]:
+        """Return the files right under `path`, at most 100."""
         with _translated_errors():
-            return self._client.from_(bucket).download(path)
+            return [
+                StoredFile(
+                    str(entry["name"]),
+                    str(entry["metadata"]["mimetype"]),
+                    int(entry["metadata"]["size"]),
+                )
+                for entry in self._client.from_(bucket).list(path)
+                if entry["id"] is not None  # a folder within has none
+            ]
+
+    def head(self, path: str, count: int, *, bucket: str = UPLOADS) -> FileHead:
+        """Return the first `count` bytes of a file; more are not read, whatever is sent."""
+        headers = {**self._headers, "range": f"bytes=0-{count - 1}"}
+        url = f"{self._base_url}object/{bucket}/{path}"
+        data = bytearray()
+        with _translated_errors(), self._http.stream("GET", url, headers=headers) as response:
+            if not response.is_success:
+                _raise_refusal(response)
+            for chunk in response.iter_bytes():
+                data += chunk
+                if len(data) >= count:
+                    break
+            # a server that knows no ranges sends the whole
+            whole = response.headers.get("content-range") or response.headers["content-length"]
+            return FileHead(bytes(data[:count]), int(whole.rpartition("/")[2]))
+
+
+def _raise_refusal(response: httpx.Response) -> NoReturn:
+    """Raise what `storage3` would."""
+    try:
+        body = json.loads(response.read())
+        raise StorageApiError(body["message"], body["error"], body["statusCode"])
+    except (KeyError, TypeError, ValueError):
+        raise StorageApiError("", "InternalError", response.status_code) from None
 
 
 @contextmanager
@@ -117,7 +177,7 @@ def _translated_errors() -> Iterator[None]:
         yield
     except StorageApiError as error:
         status = str(error.status)  # "404" from the body, or the HTTP status as a number
-        if status.startswith("5") or status in _PASSING:
+        if status not in _FILES_OWN or error.code in _NO_BUCKET:
             raise UnavailableError(reason=f"storage: {status} {error.code}") from error
         raise StoragePermanentError(error.code, reason=f"storage: {status} {error.code}") from error
     except httpx.HTTPError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
@@ -58,8 +58,22 @@ class CheckoutStatusView(View):
     credits: Credits
 
 
+class OptionLimitsView(View):
+    """What an option takes: numbers between two bounds, or one of `allowed`."""
+
+    type: str
+    minimum: float | None = None
+    maximum: float | None = None
+    allowed: list[str] | None = None
+
+
 class ModelView(View):
-    """A model and what it takes; an empty list means it does not take that field."""
+    """
+    A model and what it takes; an empty list means it does not take that field.
+
+    The price of a request is `prices[variant]` times its outputs (or seconds), and at least the `minimum_credits` of
+    the list. The variant is `default`, the resolution, or the resolution with `_audio` or `_noaudio`.
+    """
 
     id: str
     kind: MediaKind
@@ -70,15 +84,19 @@ class ModelView(View):
     resolutions: list[str]
     audio: bool
     input_images: bool
+    input_images_max: int
+    last_frame: bool
     options: list[str]
+    option_limits: dict[str, OptionLimitsView]
     price_per: str
     prices: dict[str, Credits]
 
 
 class ModelsView(View):
-    """The models that can be used."""
+    """The models that can be used, and the least that any request costs."""
 
     models: list[ModelView]
+    minimum_credits: Credits
 
 
 class EstimateView(View):
@@ -96,6 +114,14 @@ class AcceptedView(View):
     status: GenerationStatus
     cost_credits: Credits
     available_credits: Credits
+
+
+class CancelView(View):
+    """What the wish to cancel did: `cancel_requested` means that the provider has not answered yet."""
+
+    id: UUID
+    status: GenerationStatus
+    outcome: Literal["canceled", "cancel_requested"]
 
 
 class UploadView(View):

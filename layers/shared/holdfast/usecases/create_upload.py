@@ -17,12 +17,11 @@ UPLOADS_PER_HOUR = 60
 
 
 class PictureType(StrEnum):
-    """What may be uploaded."""
+    """What may be uploaded: what the provider takes as input."""
 
     JPEG = "image/jpeg"
     PNG = "image/png"
     WEBP = "image/webp"
-    GIF = "image/gif"
 
 
 class UploadRequest(BaseModel):

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from holdfast.babysea import BabySeaClient
 from holdfast.babysea_models import CatalogModel
-from holdfast.pricing import is_sellable, output_count, prices
-from holdfast.views import ModelsView, ModelView
+from holdfast.model_options import (
+    Limits,
+    Numbers,
+    Switch,
+    input_images_max,
+    options,
+    takes_last_frame,
+)
+from holdfast.pricing import PricePolicy, is_sellable, output_count, prices
+from holdfast.views import ModelsView, ModelView, OptionLimitsView
 from holdfast.vocabulary import MediaKind
 
 
-def offered_models(provider: BabySeaClient) -> ModelsView:
+def offered_models(provider: BabySeaClient, policy: PricePolicy) -> ModelsView:
     """Return the models that have a price."""
-    return ModelsView(models=[_view(model) for model in provider.models() if is_sellable(model)])
+    return ModelsView(
+        models=[_view(model, policy) for model in provider.models() if is_sellable(model)],
+        minimum_credits=policy.minimum,
+    )
 
 
-def _view(model: CatalogModel) -> ModelView:
+def _view(model: CatalogModel, policy: PricePolicy) -> ModelView:
     schema = model.model_schema
+    own = options(model)
     return ModelView(
         id=model.model_identifier,
         kind=model.model_type,
@@ -26,7 +38,24 @@ def _view(model: CatalogModel) -> ModelView:
         resolutions=schema.generation_resolution,
         audio=bool(schema.generation_generate_audio),
         input_images=bool(schema.generation_input_file),
-        options=[name.removeprefix("generation_") for name in model.specific_schema],
+        input_images_max=input_images_max(model),
+        last_frame=takes_last_frame(model),
+        options=list(own),
+        option_limits={name: _limits(limits) for name, limits in own.items() if limits is not None},
         price_per="second" if model.model_type is MediaKind.VIDEO else "output",
-        prices=prices(model),
+        prices=prices(model, policy),
     )
+
+
+def _limits(limits: Limits) -> OptionLimitsView:
+    match limits:
+        case Numbers():
+            return OptionLimitsView(
+                type="integer" if limits.whole else "number",
+                minimum=float(limits.minimum),
+                maximum=float(limits.maximum),
+            )
+        case Switch():
+            return OptionLimitsView(type="boolean")
+        case _:
+            return OptionLimitsView(type="string", allowed=list(limits.words))

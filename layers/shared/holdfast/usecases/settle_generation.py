@@ -1,15 +1,23 @@
-"""Copy what the provider made into private storage, then charge for what arrived."""
+"""
+Copy what the provider made into private storage, then charge for what arrived.
+
+What an earlier run has stored counts, whatever became of that run and of the provider's file: so a worker that dies
+between two files loses nothing, and nobody is charged for more, or less, than they can open.
+"""
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 from holdfast.errors import StoragePermanentError, UnavailableError
 from holdfast.generations import CompleteOutcome, GenerationStore, Settlement, StoredOutput
 from holdfast.observability import count, logger
 from holdfast.output_copier import Copied, Lost, OutputCopier, Retry
-from holdfast.storage import StorageSigner, output_path
+from holdfast.storage import StorageSigner, output_folder, output_path
 from holdfast.vocabulary import GenerationStatus
+
+_OUTPUT_NAME = re.compile(r"(\d{1,3})\.[a-z0-9]+", re.ASCII)
 
 
 class GenerationSettler:
@@ -27,12 +35,12 @@ class GenerationSettler:
         self._copier = copier
         self._storage = storage
 
-    def settle(self, generation_id: UUID) -> CompleteOutcome:
+    def settle(self, generation_id: UUID, *, give_up: bool = False) -> CompleteOutcome:
         """
         Store and settle one generation.
 
         Raises `UnavailableError` when a file could not be had or stored this time; then nothing is
-        settled and the message comes back.
+        settled and the message comes back. With `give_up` it counts as lost instead.
         """
         settlement = self._generations.settlement(generation_id)
         if settlement is None:
@@ -43,7 +51,7 @@ class GenerationSettler:
                 if settlement.status.is_final
                 else CompleteOutcome.NOT_READY
             )
-        stored, lost = self._store(settlement)
+        stored, lost = self._store(settlement, give_up=give_up)
         outcome = self._generations.complete(generation_id, stored, lost)
         logger().info(
             "generation settled", generation_id=generation_id, outcome=outcome, stored=len(stored)
@@ -51,25 +59,56 @@ class GenerationSettler:
         count(f"Settlement.{outcome}")
         return outcome
 
-    def _store(self, settlement: Settlement) -> tuple[list[StoredOutput], str | None]:
+    def _store(
+        self, settlement: Settlement, *, give_up: bool
+    ) -> tuple[list[StoredOutput], str | None]:
         """Return the stored outputs and, if some are lost for good, the last reason why."""
+        there = self._stored_before(settlement)
         stored: list[StoredOutput] = []
         lost: str | None = None
+        later: list[str] = []
         for n, url in enumerate(settlement.output_urls[: settlement.output_count]):
+            if n in there:
+                stored.append(there[n])
+                continue
             copied = self._copier.copy(url, settlement.kind)
             if isinstance(copied, Retry):
-                raise UnavailableError(reason=f"output {n}: {copied.reason}")
-            problem = (
-                str(copied.reason)
-                if isinstance(copied, Lost)
-                else self._put(settlement, n, copied, stored)
-            )
+                # the others first: their files may be gone by the next time
+                later.append(f"output {n}: {copied.reason}")
+                continue
+            try:
+                problem = (
+                    str(copied.reason)
+                    if isinstance(copied, Lost)
+                    else self._put(settlement, n, copied, stored)
+                )
+            except UnavailableError as away:
+                later.append(f"output {n}: {away}")
+                continue
             if problem:
                 lost = f"output_{problem}"
                 logger().warning(
                     "output lost", generation_id=settlement.generation_id, n=n, problem=problem
                 )
+        if later and give_up:
+            # an upload may have arrived although its answer did not: who can open a file is charged for it
+            there = self._stored_before(settlement)
+            stored = [there[n] for n in sorted(there) if n < settlement.output_count]
+            lost = "output_given_up"
+        elif later:
+            raise UnavailableError(reason=", ".join(later))
         return stored, lost
+
+    def _stored_before(self, settlement: Settlement) -> dict[int, StoredOutput]:
+        """Return what an earlier run has stored, by number. Only this backend can write there."""
+        folder = output_folder(settlement.user_id, settlement.generation_id)
+        return {
+            int(name[1]): StoredOutput(
+                int(name[1]), f"{folder}/{file.name}", file.content_type, file.size
+            )
+            for file in self._storage.folder(folder)
+            if (name := _OUTPUT_NAME.fullmatch(file.name))
+        }
 
     def _put(
         self, settlement: Settlement, n: int, copied: Copied, stored: list[StoredOutput]
