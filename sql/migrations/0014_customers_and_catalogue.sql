@@ -58,7 +58,7 @@ create function backend.user_of_customer(p_customer_id text) returns uuid
 as $$
   select coalesce(
     (select user_id from backend.customers where stripe_customer_id = p_customer_id),
-    (select user_id from backend.customers where forgotten @> array[p_customer_id] limit 1))
+    (select (array_agg(user_id))[1] from backend.customers where forgotten @> array[p_customer_id]))
 $$;
 comment on function backend.user_of_customer(text) is 'Whose customer it is or was; null of an unknown one.';
 

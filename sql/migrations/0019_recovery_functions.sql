@@ -1,7 +1,9 @@
 -- migrate:up
 -- What ends a generation that does not end by itself: replays, cancels, leases, the sweep's look at it, and the intake.
 
-create function backend.poison_after() returns integer language sql immutable as 'select 10';
+create function backend.poison_after() returns integer
+  language sql immutable security definer set search_path = ''
+as $$ select 10 $$;
 comment on function backend.poison_after() is 'After so many failures the sweep and the settle worker leave a generation to the operator.';
 
 create function backend.begin_dispatch(p_generation uuid, out outcome text, out is_replay boolean)

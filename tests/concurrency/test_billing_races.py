@@ -198,10 +198,10 @@ class TestDrip:
         steps = [call("select backend.drip_due(100)") for _ in range(2)]
         for stripe in stories:
             price = stripe.id("price", "pro")
-            rest = {"start": clock.now(), "days": 300, "proration": True}
+            rest: dict[str, Any] = {"start": clock.now(), "days": 300, "proration": True}
             lines = stripe.line(price, 6000, 3, **rest), stripe.line(price, -6000, 2, **rest)
             steps.append(call(RECORD_INVOICE, None, stripe.invoice_json(*lines, number=2)))
-        random.Random(7).shuffle(steps)  # noqa: S311 - an order, not a secret
+        random.Random(7).shuffle(steps)
 
         outcomes = race_steps(backend.db, steps)
 

@@ -65,7 +65,7 @@ CHECKS = (
                                   'backend.customers', 'backend.products', 'backend.prices',
                                   'backend.prorations', 'backend.payments',
                                   'backend.reconciliations',
-                                  'ledger.seals', 'ledger.seal_horizon')""",
+                                  'ledger.seals', 'ledger.seal_horizon', 'backend.intake')""",
         _BAD_TABLE + "alter table public.bad enable row level security",
     ),
     Check(

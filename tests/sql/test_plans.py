@@ -111,7 +111,7 @@ CALLS = {
     "record_subscription": """select backend.record_subscription(null, 99999, '{"id": "sub_1", "customer_id": "cus_1",
         "price_id": "price_1", "status": "active"}')""",
     "record_price": """select backend.record_price(null, 99999, '{"id": "price_5", "kind": "plan", "item_id": "x",
-        "credits": 1, "months": 1}')""",
+        "credits": 1, "months": 1, "interval": "month"}')""",
     "forget_customer": "select backend.forget_customer('cus_1', null)",
     "find_price": "select backend.find_price('key_5')",
     "claim_parked": "select count(*) from backend.claim_parked(10, 60)",
