@@ -21,6 +21,39 @@ ALTER SCHEMA ledger OWNER TO postgres;
 
 COMMENT ON SCHEMA ledger IS 'Credits: grants, reservations, settlement, reversal, audit. Knows nothing of media or payments.';
 
+-- Name: credits; Type: DOMAIN; Schema: ledger; Owner: postgres
+
+CREATE DOMAIN ledger.credits AS numeric(14,3)
+	CONSTRAINT credits_are_not_negative CHECK ((VALUE >= (0)::numeric));
+
+ALTER DOMAIN ledger.credits OWNER TO postgres;
+
+-- Name: DOMAIN credits; Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON DOMAIN ledger.credits IS 'An amount that cannot be negative.';
+
+-- Name: entry_type; Type: DOMAIN; Schema: ledger; Owner: postgres
+
+CREATE DOMAIN ledger.entry_type AS text
+	CONSTRAINT type_is_known CHECK ((VALUE = ANY (ARRAY['grant'::text, 'reserve'::text, 'charge'::text, 'refund'::text, 'expire'::text, 'clawback'::text, 'restore'::text])));
+
+ALTER DOMAIN ledger.entry_type OWNER TO postgres;
+
+-- Name: DOMAIN entry_type; Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON DOMAIN ledger.entry_type IS 'The movements of credits.';
+
+-- Name: grant_source; Type: DOMAIN; Schema: ledger; Owner: postgres
+
+CREATE DOMAIN ledger.grant_source AS text
+	CONSTRAINT source_is_known CHECK ((VALUE = ANY (ARRAY['pack'::text, 'plan'::text, 'welcome'::text, 'adjustment'::text, 'restored'::text])));
+
+ALTER DOMAIN ledger.grant_source OWNER TO postgres;
+
+-- Name: DOMAIN grant_source; Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON DOMAIN ledger.grant_source IS 'What brought a grant.';
+
 -- Name: abandon(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.abandon(p_generation uuid, p_error_code text) RETURNS text
@@ -328,7 +361,7 @@ CREATE FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT rese
   select
     coalesce((select b.available from public.credit_balances b where b.user_id = p_user), 0),
     coalesce((
-      select sum(r.amount) from public.credit_reservations r where r.user_id = p_user and r.settled_at is null), 0),
+      select sum(r.amount) from public.credit_reservations r where r.user_id = p_user and r.charged is null), 0),
     coalesce((select b.owed from public.credit_balances b where b.user_id = p_user), 0),
     coalesce((
       select jsonb_agg(jsonb_build_object(
@@ -508,7 +541,7 @@ COMMENT ON FUNCTION backend.list_generations(p_user uuid, p_status text, p_befor
 CREATE TABLE public.credit_ledger (
     id bigint NOT NULL,
     user_id uuid NOT NULL,
-    type text NOT NULL,
+    type ledger.entry_type NOT NULL,
     available_delta numeric(14,3) DEFAULT 0 NOT NULL,
     reserved_delta numeric(14,3) DEFAULT 0 NOT NULL,
     owed_delta numeric(14,3) DEFAULT 0 NOT NULL,
@@ -518,8 +551,7 @@ CREATE TABLE public.credit_ledger (
     grant_id bigint,
     key text,
     description text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT type_is_known CHECK ((type = ANY (ARRAY['grant'::text, 'reserve'::text, 'charge'::text, 'refund'::text, 'expire'::text, 'clawback'::text, 'restore'::text])))
+    created_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 ALTER TABLE public.credit_ledger OWNER TO postgres;
@@ -1127,16 +1159,13 @@ COMMENT ON FUNCTION ledger.newest_seal(OUT seal_id bigint, OUT seal_hash text) I
 CREATE TABLE public.credit_reservations (
     id uuid NOT NULL,
     user_id uuid NOT NULL,
-    amount numeric(14,3) NOT NULL,
+    amount ledger.credits NOT NULL,
     grant_ids bigint[] NOT NULL,
     grant_amounts numeric(14,3)[] NOT NULL,
-    charged numeric(14,3),
+    charged ledger.credits,
     reserved_at timestamp with time zone DEFAULT now() NOT NULL,
     settled_at timestamp with time zone,
-    CONSTRAINT amount_is_not_negative CHECK ((amount >= (0)::numeric)),
-    CONSTRAINT charged_is_within_amount CHECK (((charged >= (0)::numeric) AND (charged <= amount))),
-    CONSTRAINT grants_and_amounts_pair CHECK ((cardinality(grant_ids) = cardinality(grant_amounts))),
-    CONSTRAINT settled_says_what_was_charged CHECK (((settled_at IS NULL) = (charged IS NULL)))
+    CONSTRAINT reservation_adds_up CHECK (((cardinality(grant_ids) = cardinality(grant_amounts)) AND ((settled_at IS NULL) = (charged IS NULL)) AND ((charged)::numeric <= (amount)::numeric)))
 )
 WITH (fillfactor='70');
 
@@ -1156,7 +1185,7 @@ COMMENT ON COLUMN public.credit_reservations.grant_ids IS 'Which grants it was t
 
 -- Name: COLUMN credit_reservations.charged; Type: COMMENT; Schema: public; Owner: postgres
 
-COMMENT ON COLUMN public.credit_reservations.charged IS 'Null while open.';
+COMMENT ON COLUMN public.credit_reservations.charged IS 'Null while open, which is what an index of the open ones is on.';
 
 -- Name: refund(public.credit_reservations); Type: FUNCTION; Schema: ledger; Owner: postgres
 
@@ -1288,8 +1317,8 @@ begin
   end if;
 
   -- under the balance lock: a copy of this call has either committed, and is seen here, or waits for us
-  v_outcome := ledger.reservation_outcome(p_user, p_reservation, p_amount);
-  if v_outcome is not null then
+  if exists (select from public.credit_reservations where id = p_reservation) then
+    v_outcome := ledger.reservation_outcome(p_user, p_reservation, p_amount);
     update public.credit_balances set available = available + p_amount where user_id = p_user and p_amount > 0;
     return v_outcome;
   end if;
@@ -1538,11 +1567,13 @@ begin
   if v_left = 0 then
     return;
   end if;
-  for g in
-    select id, remaining from public.credit_grants
+  -- one at a time, since the first one nearly always has enough; one that is used up is no longer open
+  loop
+    select id, remaining into g from public.credit_grants
      where user_id = p_user and is_open
      order by expires_at, priority, id
-  loop
+     limit 1;
+    exit when not found;
     v_take := least(g.remaining, v_left);
     update public.credit_grants set remaining = remaining - v_take where id = g.id;
     grant_ids := grant_ids || g.id;
@@ -1759,12 +1790,10 @@ COMMENT ON COLUMN public.assets.path IS 'Object name in the bucket: {user_id}/{a
 
 CREATE TABLE public.credit_balances (
     user_id uuid NOT NULL,
-    available numeric(14,3) DEFAULT 0 NOT NULL,
-    owed numeric(14,3) DEFAULT 0 NOT NULL,
+    available ledger.credits DEFAULT 0 NOT NULL,
+    owed ledger.credits DEFAULT 0 NOT NULL,
     next_expiry_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
-    CONSTRAINT available_is_not_negative CHECK ((available >= (0)::numeric)),
-    CONSTRAINT debt_leaves_nothing_available CHECK (((owed = (0)::numeric) OR (available = (0)::numeric))),
-    CONSTRAINT owed_is_not_negative CHECK ((owed >= (0)::numeric))
+    CONSTRAINT debt_leaves_nothing_available CHECK ((((owed)::numeric = (0)::numeric) OR ((available)::numeric = (0)::numeric)))
 )
 WITH (fillfactor='50');
 
@@ -1791,24 +1820,19 @@ COMMENT ON COLUMN public.credit_balances.next_expiry_at IS 'Not later than the e
 CREATE TABLE public.credit_grants (
     id bigint NOT NULL,
     user_id uuid NOT NULL,
-    source text NOT NULL,
+    source ledger.grant_source NOT NULL,
     source_key text NOT NULL,
-    amount numeric(14,3) NOT NULL,
-    remaining numeric(14,3) NOT NULL,
-    expired numeric(14,3) DEFAULT 0 NOT NULL,
-    reversed numeric(14,3) DEFAULT 0 NOT NULL,
-    absorbed numeric(14,3) DEFAULT 0 NOT NULL,
+    amount ledger.credits NOT NULL,
+    remaining ledger.credits NOT NULL,
+    expired ledger.credits DEFAULT 0 NOT NULL,
+    reversed ledger.credits DEFAULT 0 NOT NULL,
+    absorbed ledger.credits DEFAULT 0 NOT NULL,
     priority smallint DEFAULT 100 NOT NULL,
     expires_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
     description text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    is_open boolean GENERATED ALWAYS AS ((remaining > (0)::numeric)) STORED NOT NULL,
-    CONSTRAINT absorbed_was_expired_and_reversed CHECK (((absorbed >= (0)::numeric) AND (absorbed <= LEAST(expired, reversed)))),
-    CONSTRAINT amount_is_positive CHECK ((amount > (0)::numeric)),
-    CONSTRAINT expired_is_not_negative CHECK ((expired >= (0)::numeric)),
-    CONSTRAINT remaining_is_not_negative CHECK ((remaining >= (0)::numeric)),
-    CONSTRAINT reversed_is_within_amount CHECK (((reversed >= (0)::numeric) AND (reversed <= amount))),
-    CONSTRAINT source_is_known CHECK ((source = ANY (ARRAY['pack'::text, 'plan'::text, 'welcome'::text, 'adjustment'::text, 'restored'::text])))
+    is_open boolean GENERATED ALWAYS AS (((remaining)::numeric > (0)::numeric)) STORED NOT NULL,
+    CONSTRAINT grant_adds_up CHECK ((((amount)::numeric > (0)::numeric) AND ((reversed)::numeric <= (amount)::numeric) AND ((absorbed)::numeric <= (LEAST(expired, reversed))::numeric)))
 )
 WITH (fillfactor='50');
 
@@ -2094,7 +2118,7 @@ CREATE INDEX credit_ledger_user ON public.credit_ledger USING btree (user_id, id
 
 -- Name: credit_reservations_open; Type: INDEX; Schema: public; Owner: postgres
 
-CREATE INDEX credit_reservations_open ON public.credit_reservations USING btree (user_id, reserved_at) WHERE (settled_at IS NULL);
+CREATE INDEX credit_reservations_open ON public.credit_reservations USING btree (user_id, reserved_at) WHERE (charged IS NULL);
 
 -- Name: credit_reservations_user; Type: INDEX; Schema: public; Owner: postgres
 
