@@ -50,13 +50,14 @@ test: .venv/dev.stamp ## the whole suite, on the embedded PostgreSQL
 test-unit: .venv/dev.stamp ## the ring without processes
 	$(PYTEST) tests/unit
 
+SQL_RINGS := tests/sql tests/concurrency tests/interleavings tests/crash tests/conformance
 .PHONY: test-sql
 test-sql: .venv/dev.stamp ## the SQL rings; PGBIN=/usr/lib/postgresql/15/bin chooses another PostgreSQL
-	$(PYTEST) tests/sql tests/concurrency tests/conformance
+	$(PYTEST) $(SQL_RINGS)
 
 .PHONY: test-ledger
-test-ledger: .venv/dev.stamp ## the ledger's tests at full length: 2,000 model runs of 50 steps
-	LEDGER_PROFILE=full $(PYTEST) tests/sql tests/concurrency tests/conformance
+test-ledger: .venv/dev.stamp ## the ledger's tests at full length: 2,000 model runs of 50 steps, every order of each pair
+	LEDGER_PROFILE=full $(PYTEST) $(SQL_RINGS)
 
 .PHONY: conformance
 conformance: .venv/dev.stamp ## fifteen invariants for any system that moves money, one line each
@@ -76,7 +77,7 @@ mutants: .venv/dev.stamp ## break the ledger's SQL, one defect at a time: a muta
 check: .venv/dev.stamp ## format, lint, types, import direction, SQL style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy layers/shared functions local tools
+	$(BIN)/mypy layers/shared functions local tools bench
 	PYTHONPATH=.:layers/shared $(BIN)/lint-imports
 	$(BIN)/sqlfluff lint --disable-progress-bar sql/migrations
 
@@ -84,6 +85,10 @@ check: .venv/dev.stamp ## format, lint, types, import direction, SQL style
 format: .venv/dev.stamp ## write the format that `check` wants
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+.PHONY: bench-ledger
+bench-ledger: .venv/dev.stamp ## measure the ledger beside the usual design of one, about 8 minutes (QUICK=1: see that it runs)
+	@$(PY) -m bench.ledger $(if $(QUICK),--quick)
 
 # ---- building it -----------------------------------------------------------------------------------------------------
 

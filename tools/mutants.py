@@ -41,6 +41,8 @@ TESTS = [
     "tests/concurrency/test_ledger_races.py",
     "tests/concurrency/test_debt_races.py",
     "tests/sql/test_model.py",
+    "tests/interleavings/test_settle_window.py",
+    "tests/interleavings/test_pairs.py",
 ]
 PARALLEL = 2
 TIMEOUT_SECONDS = 600
@@ -113,20 +115,20 @@ MUTANTS = [
     Mutant(
         "oldest first, whatever expires",
         FUNCTIONS,
-        "order by expires_at, priority, id\n  loop\n    v_take",
-        "order by id\n  loop\n    v_take",
+        "order by expires_at, priority, id\n     limit 1",
+        "order by id\n     limit 1",
     ),
     Mutant(
         "priority is ignored",
         FUNCTIONS,
-        "order by expires_at, priority, id\n  loop\n    v_take",
-        "order by expires_at, id\n  loop\n    v_take",
+        "order by expires_at, priority, id\n     limit 1",
+        "order by expires_at, id\n     limit 1",
     ),
     Mutant(
         "latest expiry first",
         FUNCTIONS,
-        "order by expires_at, priority, id\n  loop\n    v_take",
-        "order by expires_at desc, priority, id\n  loop\n    v_take",
+        "order by expires_at, priority, id\n     limit 1",
+        "order by expires_at desc, priority, id\n     limit 1",
     ),
     Mutant(
         "settle settles again",
@@ -182,6 +184,52 @@ MUTANTS = [
         "a restored grant's expiry is overlooked",
         FUNCTIONS,
         "    v_next := least(v_next, ledger.clock() + v_grace);\n",
+        "",
+    ),
+    Mutant(
+        "reserve reads, then writes",
+        FUNCTIONS,
+        """\
+    update public.credit_balances set available = available - p_amount
+     where user_id = p_user and available >= p_amount and next_expiry_at > ledger.clock()
+     returning available into v_available;
+    if not found then
+""",
+        """\
+    select available - p_amount into v_available from public.credit_balances
+     where user_id = p_user and available >= p_amount and next_expiry_at > ledger.clock();
+    if found then
+      update public.credit_balances set available = v_available where user_id = p_user;
+    else
+""",
+    ),
+    Mutant(
+        "settle looks for the open reservation before it locks it",
+        FUNCTIONS,
+        "where id = p_reservation and settled_at is null and amount >= p_charge",
+        "where id = p_reservation and amount >= p_charge and exists (select from"
+        " public.credit_reservations where id = p_reservation and settled_at is null)",
+    ),
+    Mutant(
+        "a settle refuses what was reserved a moment ago",
+        FUNCTIONS,
+        "    elsif r.amount >= p_charge then\n"
+        "      -- its reserve committed between the two statements: now the first one finds it\n"
+        "      return ledger.settle(p_reservation, p_charge);\n",
+        "",
+    ),
+    Mutant(
+        "a partial charge locks the other way round",
+        FUNCTIONS,
+        "  update public.credit_reservations set charged",
+        "  perform from public.credit_balances b join public.credit_reservations o using (user_id)"
+        " where o.id = p_reservation and o.amount > p_charge and p_charge > 0 for update of b;\n"
+        "  update public.credit_reservations set charged",
+    ),
+    Mutant(
+        "a reversal keeps what it read of the grant before it locked it",
+        FUNCTIONS,
+        "  select * into g from public.credit_grants where id = g.id;\n",
         "",
     ),
     Mutant(

@@ -67,11 +67,13 @@ begin
   if v_left = 0 then
     return;
   end if;
-  for g in
-    select id, remaining from public.credit_grants
+  -- one at a time, since the first one nearly always has enough; one that is used up is no longer open
+  loop
+    select id, remaining into g from public.credit_grants
      where user_id = p_user and is_open
      order by expires_at, priority, id
-  loop
+     limit 1;
+    exit when not found;
     v_take := least(g.remaining, v_left);
     update public.credit_grants set remaining = remaining - v_take where id = g.id;
     grant_ids := grant_ids || g.id;
@@ -187,8 +189,8 @@ begin
   end if;
 
   -- under the balance lock: a copy of this call has either committed, and is seen here, or waits for us
-  v_outcome := ledger.reservation_outcome(p_user, p_reservation, p_amount);
-  if v_outcome is not null then
+  if exists (select from public.credit_reservations where id = p_reservation) then
+    v_outcome := ledger.reservation_outcome(p_user, p_reservation, p_amount);
     update public.credit_balances set available = available + p_amount where user_id = p_user and p_amount > 0;
     return v_outcome;
   end if;

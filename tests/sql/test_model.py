@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -25,10 +24,8 @@ from hypothesis.stateful import (
 from tests.clock import NOON, Clock
 from tests.database import NEVER, TestDatabase
 from tests.factories import Balance, Ledger
+from tests.ledger_profile import FULL, TIMEOUT_SECONDS
 from tests.sql.model import MisuseError, Model
-
-FULL_LENGTH = os.environ.get("LEDGER_PROFILE") == "full"
-"""What `make test-ledger` asks for."""
 
 SOURCES = st.sampled_from(["pack", "plan", "welcome", "adjustment"])
 LIFETIMES = st.sampled_from([None, timedelta(0), timedelta(days=1), timedelta(days=10)])
@@ -235,15 +232,15 @@ def _story(db: TestDatabase, clock: Clock) -> Iterator[type[LedgerStory]]:
     del LedgerStory.database, LedgerStory.clock
 
 
-@pytest.mark.timeout(3600 if FULL_LENGTH else 300)
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 @pytest.mark.own_database
 def test_sql_agrees_with_the_model(story: type[LedgerStory], ledger: Ledger) -> None:
     """Whatever is done in whatever order, outcomes and balances are the model's, and the audit is empty."""
     run_state_machine_as_test(
         story,
         settings=settings(
-            max_examples=2000 if FULL_LENGTH else 50,
-            stateful_step_count=50 if FULL_LENGTH else 30,
+            max_examples=2000 if FULL else 50,
+            stateful_step_count=50 if FULL else 30,
             deadline=None,
             database=None,
             print_blob=True,

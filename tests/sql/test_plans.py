@@ -169,6 +169,13 @@ def test_index_brings_the_order(large: TestDatabase, call: str, index: str) -> N
     assert not re.search(r"Sort .*rows=\d{4,}", plan)
 
 
+def test_settle_finds_its_reservation_by_id(large: TestDatabase) -> None:
+    """A settlement goes by the id; the smaller index of open reservations may be full of dead rows."""
+    plan = next(each for each in _plans(large, CALLS["settle"]) if "Update on" in each)
+
+    assert "credit_reservations_pkey" in plan, plan
+
+
 @pytest.mark.parametrize(
     "table",
     ["credit_grants", "credit_reservations", "credit_ledger", "generations", "generation_events",

@@ -16,32 +16,33 @@ ROOT = Path(__file__).resolve().parents[2]
 MIGRATIONS = sorted((ROOT / "sql" / "migrations").glob("*.sql"))
 
 
-def _values_of_check(db: TestDatabase, table: str, constraint: str) -> set[str]:
+def _values_of_check(db: TestDatabase, place: str, constraint: str) -> set[str]:
     definition = db.value(
         "select pg_get_constraintdef(oid) from pg_constraint"
-        " where conrelid = %s::regclass and conname = %s",
-        table,
+        " where conname = %s and (conrelid = to_regclass(%s) or contypid = to_regtype(%s))",
         constraint,
+        place,
+        place,
     )
     return set(re.findall(r"'([^']+)'::text", definition))
 
 
 @pytest.mark.parametrize(
-    ("enum", "table", "constraint"),
+    ("enum", "place", "constraint"),
     [
         ("GenerationStatus", "public.generations", "status_is_known"),
         ("MediaKind", "public.generations", "kind_is_known"),
-        ("GrantSource", "public.credit_grants", "source_is_known"),
-        ("EntryType", "public.credit_ledger", "type_is_known"),
+        ("GrantSource", "ledger.grant_source", "source_is_known"),
+        ("EntryType", "ledger.entry_type", "type_is_known"),
     ],
 )
-def test_enum_and_constraint(db: TestDatabase, enum: str, table: str, constraint: str) -> None:
-    """A Python enum and the check of its column list the same values."""
+def test_enum_and_constraint(db: TestDatabase, enum: str, place: str, constraint: str) -> None:
+    """A Python enum and the check of its column's table or domain list the same values."""
     from holdfast import vocabulary
 
     members: type[StrEnum] = getattr(vocabulary, enum)
 
-    assert _values_of_check(db, table, constraint) == {str(member) for member in members}
+    assert _values_of_check(db, place, constraint) == {str(member) for member in members}
 
 
 def test_provider_statuses(backend: Backend) -> None:
