@@ -62,12 +62,18 @@ CREATE FUNCTION backend.abandon(p_generation uuid, p_error_code text) RETURNS te
     AS $$
 declare
   g public.generations;
+  v_cancel text;
 begin
   select * into g from public.generations where id = p_generation for update;
   if not found or g.status not in ('queued', 'processing') then
     return 'ignored';
   end if;
-  perform backend.give_up(g, 'failed', 'given up by the sweep', p_error_code, null);
+  select d.cancel_reason into v_cancel from backend.dispatches d where d.generation_id = p_generation;
+  if v_cancel = 'user' then
+    perform backend.end_canceled(g, v_cancel, 'given up by the sweep');
+  else
+    perform backend.give_up(g, 'failed', 'given up by the sweep', p_error_code, null);
+  end if;
   return 'refunded';
 end $$;
 
@@ -77,6 +83,28 @@ ALTER FUNCTION backend.abandon(p_generation uuid, p_error_code text) OWNER TO po
 
 COMMENT ON FUNCTION backend.abandon(p_generation uuid, p_error_code text) IS 'Refunds a generation the provider knows nothing of. Only after the provider was asked. Outcomes: refunded, ignored.';
 
+-- Name: adopt_customer(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.adopt_customer(p_user uuid, p_customer_id text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if p_customer_id is null or backend.user_of_customer(p_customer_id) is not null then
+    return;
+  end if;
+  insert into backend.customers as c (user_id, stripe_customer_id, created_at)
+    values (p_user, p_customer_id, ledger.clock())
+    on conflict (user_id) do update set stripe_customer_id = excluded.stripe_customer_id
+      where c.stripe_customer_id is null;
+end $$;
+
+ALTER FUNCTION backend.adopt_customer(p_user uuid, p_customer_id text) OWNER TO postgres;
+
+-- Name: FUNCTION adopt_customer(p_user uuid, p_customer_id text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.adopt_customer(p_user uuid, p_customer_id text) IS 'Notes the customer of a user''s own paid session, unless there is one or it is somebody''s.';
+
 -- Name: apply_result(uuid, text, jsonb, text, text, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.apply_result(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, p_reason text) RETURNS text
@@ -85,9 +113,11 @@ CREATE FUNCTION backend.apply_result(p_generation uuid, p_status text, p_output_
     AS $$
 declare
   g public.generations;
+  v_cancel text;
   v_again uuid;
 begin
   select * into g from public.generations where id = p_generation for update;
+  select d.cancel_reason into v_cancel from backend.dispatches d where d.generation_id = p_generation;
   if p_status in ('pending', 'processing') then
     if g.status = 'queued' then
       perform backend.move(g.id, 'processing', p_reason);
@@ -106,7 +136,10 @@ begin
     elsif g.status in ('failed', 'canceled') then
       -- refunded already: charged again if the balance allows, and only then delivered
       v_again := gen_random_uuid();
-      if ledger.reserve(g.user_id, v_again, g.cost_credits) = 'reserved' then
+      -- what the user or the operator wanted ended is not charged again
+      if coalesce(v_cancel, 'deadline') = 'deadline'
+        and ledger.reserve(g.user_id, v_again, g.cost_credits) = 'reserved'
+      then
         update public.generations set reservation_id = v_again, charged_credits = null where id = g.id;
         perform backend.move(g.id, 'storing', 'late success');
         return 'applied';
@@ -114,6 +147,11 @@ begin
       insert into public.generation_events (generation_id, user_id, from_status, to_status, reason, created_at)
         values (g.id, g.user_id, g.status, g.status, 'late success withheld', ledger.clock());
       return 'withheld';
+    end if;
+  elsif p_status = 'canceled' and v_cancel is not null then
+    if g.status in ('queued', 'processing') then
+      perform backend.end_canceled(g, v_cancel, p_reason);
+      return 'applied';
     end if;
   elsif p_status in ('failed', 'canceled') then
     if g.status in ('queued', 'processing') then
@@ -131,6 +169,19 @@ ALTER FUNCTION backend.apply_result(p_generation uuid, p_status text, p_output_u
 -- Name: FUNCTION apply_result(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, p_reason text); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.apply_result(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, p_reason text) IS 'What the provider says of a generation, applied to its state. States never run backwards. Outcomes: applied, duplicate, ignored, withheld.';
+
+-- Name: at(text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.at(p_unix text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select to_timestamp(p_unix::double precision) $$;
+
+ALTER FUNCTION backend.at(p_unix text) OWNER TO postgres;
+
+-- Name: FUNCTION at(p_unix text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.at(p_unix text) IS 'The time Stripe means by a number of seconds; null of null.';
 
 -- Name: attach_checkout_session(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -151,29 +202,162 @@ ALTER FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id tex
 
 COMMENT ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text) IS 'Notes the payment session of a purchase. A webhook may have come first. Outcomes: attached, not_found.';
 
--- Name: claim_stuck(integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+-- Name: begin_dispatch(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) RETURNS TABLE(generation_id uuid, status text, kind text, request text, model text, provider_generation_id text, attempts integer, age_seconds numeric)
+CREATE FUNCTION backend.begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_status text;
+  d backend.dispatches;
+begin
+  select g.status into v_status from public.generations g where g.id = p_generation for update;
+  select * into d from backend.dispatches where generation_id = p_generation;
+  is_replay := d.sent_at is not null;
+  if v_status = 'queued' and d.provider_generation_id is null then
+    outcome := 'send';
+    update backend.dispatches set sent_at = coalesce(sent_at, ledger.clock()) where generation_id = p_generation;
+  else
+    outcome := 'not_queued';
+  end if;
+end $$;
+
+ALTER FUNCTION backend.begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean) OWNER TO postgres;
+
+-- Name: FUNCTION begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean) IS 'From now on the provider may have it: a cancel has to ask. is_replay: it may have had it before. Outcomes: send, not_queued.';
+
+-- Name: begin_settlement(uuid, text, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_status text;
+  d backend.dispatches;
+begin
+  select g.status into v_status from public.generations g where g.id = p_generation for update;
+  if not found then
+    return 'not_found';
+  elsif v_status <> 'storing' then
+    return case when v_status in ('queued', 'processing') then 'not_ready' else 'already_final' end;
+  end if;
+  select * into d from backend.dispatches where generation_id = p_generation;
+  if d.failures >= backend.poison_after() then
+    return 'poisoned';
+  elsif d.leased_until > ledger.clock() and d.lease_owner is distinct from p_owner then
+    return 'busy';
+  end if;
+  -- counted before the work: a worker that dies of it cannot count
+  update backend.dispatches
+     set leased_until = ledger.clock() + make_interval(secs => p_lease_seconds),
+         lease_owner = p_owner,
+         failures = failures + 1,
+         last_error = 'the settle worker did not come back'
+   where generation_id = p_generation;
+  return 'leased';
+end $$;
+
+ALTER FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) OWNER TO postgres;
+
+-- Name: FUNCTION begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) IS 'Leases a generation to one settle worker; the owner is its message, which may take it again when it comes back. Outcomes: leased, busy, poisoned, not_ready, already_final, not_found.';
+
+-- Name: claim_parked(integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.claim_parked(p_limit integer, p_lease_seconds integer) RETURNS TABLE(event_id text, type text, object_id text, created_at timestamp with time zone, parked_at timestamp with time zone)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  with due as (
+  update backend.stripe_events e
+     set leased_until = ledger.clock() + p_lease_seconds * interval '1 second'
+   where e.id in (
+     select s.id from backend.stripe_events s
+      where s.outcome = 'parked' and (s.leased_until is null or s.leased_until <= ledger.clock())
+      order by s.leased_until nulls first, s.parked_at
+      limit p_limit
+      for update skip locked)
+  returning e.id, e.type, e.object_id, e.created_at, e.parked_at
+$$;
+
+ALTER FUNCTION backend.claim_parked(p_limit integer, p_lease_seconds integer) OWNER TO postgres;
+
+-- Name: FUNCTION claim_parked(p_limit integer, p_lease_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.claim_parked(p_limit integer, p_lease_seconds integer) IS 'Parked events to try again, those that waited longest since their last try first, for this caller alone until the lease ends.';
+
+-- Name: claim_reconciliation(text, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.claim_reconciliation(p_name text, p_every_seconds integer, p_lease_seconds integer) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_since timestamptz;
+begin
+  insert into backend.reconciliations as r (name, since, next_at, leased_until)
+    values (p_name, ledger.clock() - interval '30 days',  -- as far back as Stripe keeps events
+            ledger.clock() + p_every_seconds * interval '1 second',
+            ledger.clock() + p_lease_seconds * interval '1 second')
+    on conflict (name) do update set next_at = excluded.next_at, leased_until = excluded.leased_until
+      -- whoever had it and has not finished in time is not coming back
+      where coalesce(r.leased_until, r.next_at) <= ledger.clock()
+    returning since into v_since;
+  return v_since;
+end $$;
+
+ALTER FUNCTION backend.claim_reconciliation(p_name text, p_every_seconds integer, p_lease_seconds integer) OWNER TO postgres;
+
+-- Name: FUNCTION claim_reconciliation(p_name text, p_every_seconds integer, p_lease_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.claim_reconciliation(p_name text, p_every_seconds integer, p_lease_seconds integer) IS 'Since when to compare with Stripe, for this caller alone until the lease ends; null when it is not due.';
+
+-- Name: claim_stuck(integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) RETURNS TABLE(generation_id uuid, status text, kind text, request text, model text, provider_generation_id text, attempts integer, age_seconds numeric, running_seconds numeric, cancel_reason text)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  with waking as (
     select d.generation_id from backend.dispatches d
      where d.finished_at is null
+       and d.wake_at <= ledger.clock()
+       and (d.leased_until is null or d.leased_until <= ledger.clock())
+       and d.failures < backend.poison_after()
+     order by d.wake_at
+     limit p_limit
+     for update skip locked
+  ),
+  idle as (
+    select d.generation_id from backend.dispatches d
+     where d.finished_at is null
+       and d.wake_at is null
        and d.moved_at <= ledger.clock() - make_interval(secs => p_idle_seconds)
        and (d.leased_until is null or d.leased_until <= ledger.clock())
+       and d.failures < backend.poison_after()
      order by d.moved_at
      limit p_limit
      for update skip locked
   ),
+  due as (
+    select generation_id from waking union all select generation_id from idle limit p_limit
+  ),
   claimed as (
     update backend.dispatches d
-       set leased_until = ledger.clock() + make_interval(secs => p_lease_seconds), attempts = d.attempts + 1
+       set leased_until = ledger.clock() + make_interval(secs => p_lease_seconds),
+           lease_owner = null,
+           attempts = d.attempts + 1
       from due where d.generation_id = due.generation_id
     returning d.*
   )
   select c.generation_id, g.status, g.kind, c.request, g.model, c.provider_generation_id, c.attempts,
-         extract(epoch from ledger.clock() - c.dispatched_at)
+         extract(epoch from ledger.clock() - c.dispatched_at),
+         extract(epoch from ledger.clock() - coalesce(c.submitted_at, c.dispatched_at)),
+         c.cancel_reason
     from claimed c join public.generations g on g.id = c.generation_id
    order by c.dispatched_at
 $$;
@@ -182,7 +366,55 @@ ALTER FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_le
 
 -- Name: FUNCTION claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) IS 'Leases unfinished generations that have not moved for a while. Sweeps that overlap get different ones; a dead sweep''s lease passes on.';
+COMMENT ON FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) IS 'Leases unfinished generations that have not moved for a while, or that are to be looked at now. Sweeps that overlap get different ones; a dead sweep''s lease passes on. What failed too often is left to the operator.';
+
+-- Name: close_gate(jsonb, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.close_gate(p_event jsonb, p_outcome text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if coalesce(p_event, 'null') <> 'null' then
+    update backend.stripe_events
+       set outcome = p_outcome,
+           parked_at = case p_outcome when 'parked' then coalesce(parked_at, ledger.clock()) else parked_at end
+     where id = p_event ->> 'id';
+  end if;
+  return p_outcome;
+end $$;
+
+ALTER FUNCTION backend.close_gate(p_event jsonb, p_outcome text) OWNER TO postgres;
+
+-- Name: FUNCTION close_gate(p_event jsonb, p_outcome text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.close_gate(p_event jsonb, p_outcome text) IS 'Notes what became of an event and returns it.';
+
+-- Name: close_intake(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+#variable_conflict use_column
+begin
+  -- many are refused at the same moment: only what was asked for after the last closure closes anew
+  update backend.intake i
+     set closed_at = ledger.clock(),
+         closures = i.closures + 1,
+         closed_until = ledger.clock() + make_interval(secs => least(60 * 2 ^ least(i.closures, 10), 900)),
+         generation_id = p_generation
+   where i.closed_at is null
+      or i.closed_until <= ledger.clock()
+      or i.closed_at < (select g.created_at from public.generations g where g.id = p_generation);
+  select i.closed_until, i.closures into closed_until, closures from backend.intake i;
+end $$;
+
+ALTER FUNCTION backend.close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer) OWNER TO postgres;
+
+-- Name: FUNCTION close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer) IS 'Stops taking new generations: the provider refused this one because the operator is out of credits. A minute, twice as long each time in a row, up to a quarter of an hour.';
 
 -- Name: complete_generation(uuid, jsonb, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -226,20 +458,95 @@ ALTER FUNCTION backend.complete_generation(p_generation uuid, p_outputs jsonb, p
 
 COMMENT ON FUNCTION backend.complete_generation(p_generation uuid, p_outputs jsonb, p_error_code text) IS 'Settles a generation whose outputs are stored: n of m charge n/m of the reservation, none refunds it. Outcomes: succeeded, failed, already_final, not_ready, not_found.';
 
+-- Name: count_poisoned(); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.count_poisoned() RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select count(*) from backend.dispatches where finished_at is null and failures > 0 and failures >= backend.poison_after()
+$$;
+
+ALTER FUNCTION backend.count_poisoned() OWNER TO postgres;
+
+-- Name: FUNCTION count_poisoned(); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.count_poisoned() IS 'How many generations failed so often that they are left to the operator.';
+
+-- Name: count_prorations(text[]); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.count_prorations(p_subscriptions text[]) RETURNS SETOF text
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  with shares as (
+    select p.source_key, coalesce(sum(n.amount_minor), 0) as prorated
+      from public.plan_periods p
+      left join (
+        select r.amount_minor, (
+                 -- the narrowest: of several that hold the time, the one bought last
+                 select c.source_key from public.plan_periods c
+                  where c.subscription_id = r.subscription_id and c.price_id = r.price_id
+                    and c.invoice_id <> r.invoice_id
+                    and c.starts_at <= r.starts_at and c.ends_at >= r.ends_at
+                  order by c.starts_at desc, c.source_key desc
+                  limit 1) as period_key
+          from backend.prorations r where r.subscription_id = any (p_subscriptions)
+      ) n on n.period_key = p.source_key
+     where p.subscription_id = any (p_subscriptions)
+     group by p.source_key
+  )
+  update public.plan_periods p set prorated_minor = s.prorated
+    from shares s where p.source_key = s.source_key and p.prorated_minor <> s.prorated
+  returning p.source_key
+$$;
+
+ALTER FUNCTION backend.count_prorations(p_subscriptions text[]) OWNER TO postgres;
+
+-- Name: FUNCTION count_prorations(p_subscriptions text[]); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.count_prorations(p_subscriptions text[]) IS 'Counts the credited time of subscriptions on the periods it falls in, from all rows anew, and returns the periods it changed.';
+
+-- Name: counts(text, text, boolean); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.counts(p_kind text, p_status text, p_counts boolean) RETURNS boolean
+    LANGUAGE sql IMMUTABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select case
+    when p_kind = 'refund' and p_status in ('pending', 'requires_action', 'succeeded') then true
+    when p_kind = 'refund' and p_status in ('failed', 'canceled') then false
+    when p_kind = 'dispute' and p_status in (
+      'needs_response', 'under_review', 'lost', 'appeal_needs_response', 'appeal_under_review') then true
+    when p_kind = 'dispute' and p_status in (
+      'warning_needs_response', 'warning_under_review', 'warning_closed', 'won') then false
+    when p_kind = 'dispute' and p_status = 'prevented' then p_counts
+  end
+$$;
+
+ALTER FUNCTION backend.counts(p_kind text, p_status text, p_counts boolean) OWNER TO postgres;
+
+-- Name: FUNCTION counts(p_kind text, p_status text, p_counts boolean); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.counts(p_kind text, p_status text, p_counts boolean) IS 'Whether money is gone in this state of a refund or dispute; of a prevented one the caller says it, from its balance transactions. Null of a state we do not know.';
+
 -- Name: create_asset(uuid, text, bigint, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text) RETURNS record
+CREATE FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 #variable_conflict use_column
+declare
+  v_free_at timestamptz;
 begin
   perform pg_advisory_xact_lock(hashtextextended('asset:' || p_user::text, 0));
-  if (
-    select count(*) from public.assets a
-     where a.user_id = p_user and a.created_at > ledger.clock() - interval '1 hour'
-  ) >= p_per_hour then
+  select a.created_at + interval '1 hour' into v_free_at from public.assets a
+   where a.user_id = p_user and a.created_at > ledger.clock() - interval '1 hour'
+   order by a.created_at desc offset p_per_hour - 1 limit 1;
+  if found then
     outcome := 'rate_limited';
+    retry_after_seconds := greatest(1, ceil(extract(epoch from v_free_at - ledger.clock())));
     return;
   end if;
   asset_id := gen_random_uuid();
@@ -249,23 +556,22 @@ begin
   outcome := 'created';
 end $$;
 
-ALTER FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text) OWNER TO postgres;
+ALTER FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer) OWNER TO postgres;
 
--- Name: FUNCTION create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text) IS 'Names a place for a user''s picture. Outcomes: created, rate_limited.';
+COMMENT ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer) IS 'Names a place for a user''s picture. Outcomes: created, rate_limited.';
 
--- Name: create_generation(uuid, text, text, text, text, text, jsonb, text, jsonb, numeric, integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+-- Name: create_generation(uuid, text, text, text, text, text, jsonb, text, jsonb, numeric, integer, integer, integer, numeric, numeric); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) RETURNS record
+CREATE FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 #variable_conflict use_column
 declare
   v_existing public.generations;
-  v_recent integer;
-  v_oldest timestamptz;
+  v_free_at timestamptz;
 begin
   -- one user's creations in turn: a double click finds the first one's row, and the limits count right
   perform pg_advisory_xact_lock(hashtextextended('generation:' || p_user::text, 0));
@@ -276,17 +582,47 @@ begin
     generation_id := v_existing.id;
     status := v_existing.status;
     cost_credits := v_existing.cost_credits;
+  elsif exists (select from backend.intake i where i.closed_until > ledger.clock()) then
+    outcome := 'intake_closed';
+    select greatest(1, ceil(extract(epoch from i.closed_until - ledger.clock()))) into retry_after_seconds
+      from backend.intake i;
+  elsif p_cost > p_max_cost then
+    outcome := 'price_changed';
+    cost_credits := p_cost;
   elsif (select count(*) from public.generations g where g.user_id = p_user and g.finished_at is null) >= p_max_active
   then
     outcome := 'too_many_active';
     retry_after_seconds := 10;
   else
-    select count(*), min(g.created_at) into v_recent, v_oldest from public.generations g
-     where g.user_id = p_user and g.created_at > ledger.clock() - interval '1 hour';
-    if v_recent >= p_per_hour then
+    -- the start that must leave the hour for one more to fit in; not the oldest if the limit was lowered
+    select g.created_at + interval '1 hour' into v_free_at from public.generations g
+     where g.user_id = p_user and g.created_at > ledger.clock() - interval '1 hour'
+     order by g.created_at desc offset p_per_hour - 1 limit 1;
+    if found then
       outcome := 'rate_limited';
-      retry_after_seconds := greatest(1, ceil(extract(epoch from v_oldest + interval '1 hour' - ledger.clock())));
-    else
+    elsif p_daily_credits > 0 then
+      -- the newest generation whose credits, with those of all newer ones, leave no room for this one
+      select spent.created_at + interval '1 day' into v_free_at
+        from (
+          select g.created_at,
+                 sum(coalesce(g.charged_credits, g.cost_credits)) over (order by g.created_at desc, g.id desc) as total
+            from public.generations g
+           where g.user_id = p_user and g.created_at > ledger.clock() - interval '1 day'
+        ) spent
+       where spent.total + p_cost > p_daily_credits
+       order by spent.created_at desc limit 1;
+      if found or p_cost > p_daily_credits then
+        outcome := 'daily_limit';
+        cost_credits := p_cost;
+      end if;
+      if p_cost > p_daily_credits then
+        v_free_at := null;  -- never: this one alone is too dear
+      end if;
+    end if;
+    if v_free_at is not null then
+      retry_after_seconds := greatest(1, ceil(extract(epoch from v_free_at - ledger.clock())));
+    end if;
+    if outcome is null then
       generation_id := gen_random_uuid();
       -- refused for credits: nothing is kept, so the same key works after a top-up
       outcome := ledger.reserve(p_user, generation_id, p_cost);
@@ -299,10 +635,14 @@ begin
              output_count, created_at, updated_at)
           values (generation_id, p_user, p_kind, p_model, p_prompt, p_fields, p_idempotency_key, p_request_hash,
                   generation_id, p_cost, p_output_count, ledger.clock(), ledger.clock());
-        insert into backend.dispatches (generation_id, request, price, dispatched_at, moved_at)
-          values (generation_id, p_request, p_price, ledger.clock(), ledger.clock());
+        -- sent_at: whoever created it sends it at once, and may die with the answer
+        insert into backend.dispatches (generation_id, request, price, dispatched_at, sent_at, moved_at)
+          values (generation_id, p_request, p_price, ledger.clock(), ledger.clock(), ledger.clock());
         insert into public.generation_events (generation_id, user_id, to_status, reason, created_at)
           values (generation_id, p_user, 'queued', 'created', ledger.clock());
+        -- the closure is over: this one tries, the others wait for what becomes of it
+        update backend.intake i set closed_until = ledger.clock() + interval '30 seconds'
+         where i.closed_until <= ledger.clock();
       else
         generation_id := null;
         cost_credits := p_cost;
@@ -312,15 +652,15 @@ begin
   available_credits := coalesce((select b.available from public.credit_balances b where b.user_id = p_user), 0);
 end $$;
 
-ALTER FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) OWNER TO postgres;
+ALTER FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) OWNER TO postgres;
 
--- Name: FUNCTION create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) IS 'Claims the client''s key, checks the user''s limits, reserves and queues, in one transaction. Outcomes: created, existing, idempotency_conflict, insufficient_credits, too_many_active, rate_limited.';
+COMMENT ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) IS 'Claims the client''s key, checks what the user was shown and the user''s limits, reserves and queues, in one transaction. A daily limit of 0 is none; a null p_max_cost agrees to any price. Outcomes: created, existing, idempotency_conflict, intake_closed, price_changed, insufficient_credits, too_many_active, rate_limited, daily_limit.';
 
--- Name: create_purchase(uuid, text, numeric, bigint, text, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+-- Name: create_purchase(uuid, text, text, text, numeric, bigint, text, integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.create_purchase(p_user uuid, p_pack_id text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) RETURNS record
+CREATE FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer DEFAULT 100, p_expires_days integer DEFAULT NULL::integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -333,6 +673,10 @@ begin
   end if;
   -- one user's purchases in turn, or two parallel ones would both pass the count
   perform pg_advisory_xact_lock(hashtextextended('purchase:' || p_user::text, 0));
+  if p_kind = 'plan' and backend.live_subscription(p_user) is not null then
+    outcome := 'already_subscribed';  -- changing a plan is the portal's business: a checkout would add a second one
+    return;
+  end if;
   select count(*), min(created_at) into v_count, v_oldest from public.purchases
    where user_id = p_user and created_at > ledger.clock() - interval '1 hour';
   if v_count >= p_per_hour then
@@ -340,72 +684,52 @@ begin
     retry_after_seconds := greatest(1, ceil(extract(epoch from v_oldest + interval '1 hour' - ledger.clock())));
     return;
   end if;
-  insert into public.purchases (user_id, pack_id, credits, amount_minor, currency, created_at)
-    values (p_user, p_pack_id, p_credits, p_amount_minor, p_currency, ledger.clock())
+  insert into public.purchases
+      (user_id, kind, item_id, interval, credits, amount_minor, currency, priority, expires_days, created_at)
+    values (p_user, p_kind, p_item_id, p_interval, p_credits, p_amount_minor, p_currency, p_priority, p_expires_days,
+            ledger.clock())
     returning id into purchase_id;
   outcome := 'created';
 end $$;
 
-ALTER FUNCTION backend.create_purchase(p_user uuid, p_pack_id text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) OWNER TO postgres;
+ALTER FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) OWNER TO postgres;
 
--- Name: FUNCTION create_purchase(p_user uuid, p_pack_id text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.create_purchase(p_user uuid, p_pack_id text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) IS 'Writes a purchase before its payment session is made. Outcomes: created, rate_limited.';
+COMMENT ON FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) IS 'Writes a purchase before its payment session is made. Outcomes: created, rate_limited, already_subscribed.';
 
--- Name: get_account(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+-- Name: drip_due(integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb) RETURNS record
-    LANGUAGE sql STABLE SECURITY DEFINER
+CREATE FUNCTION backend.drip_due(p_limit integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  select
-    coalesce((select b.available from public.credit_balances b where b.user_id = p_user), 0),
-    coalesce((
-      select sum(r.amount) from public.credit_reservations r where r.user_id = p_user and r.charged is null), 0),
-    coalesce((select b.owed from public.credit_balances b where b.user_id = p_user), 0),
-    coalesce((
-      select jsonb_agg(jsonb_build_object(
-               'source', g.source, 'amount', g.amount::text, 'remaining', g.remaining::text,
-               'expires_at', case when g.expires_at < 'infinity' then g.expires_at end,
-               'description', g.description, 'created_at', g.created_at)
-             order by g.expires_at, g.priority, g.id)
-        from public.credit_grants g where g.user_id = p_user and g.is_open), '[]')
-$$;
+declare
+  v_key text;
+  v_count integer := 0;
+begin
+  -- one drip at a time, since it holds many balances; a second has nothing to do
+  if not pg_try_advisory_xact_lock(hashtextextended('backend.drip_due', 0)) then
+    return 0;
+  end if;
+  for v_key in
+    select source_key from public.plan_periods
+     where next_month_at <= ledger.clock()
+     order by next_month_at
+     limit p_limit
+     for update skip locked
+  loop
+    v_count := v_count + backend.grant_months(v_key);
+    perform backend.reverse_period(v_key);  -- what went back already goes off this month too
+  end loop;
+  return v_count;
+end $$;
 
-ALTER FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb) OWNER TO postgres;
+ALTER FUNCTION backend.drip_due(p_limit integer) OWNER TO postgres;
 
--- Name: FUNCTION get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION drip_due(p_limit integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb) IS 'A user''s balance and the grants that have something left, in spending order.';
-
--- Name: get_assets(uuid, uuid[]); Type: FUNCTION; Schema: backend; Owner: postgres
-
-CREATE FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) RETURNS TABLE(asset_id uuid, path text)
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
-    AS $$ select a.id, a.path from public.assets a where a.user_id = p_user and a.id = any (p_assets) $$;
-
-ALTER FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) OWNER TO postgres;
-
--- Name: FUNCTION get_assets(p_user uuid, p_assets uuid[]); Type: COMMENT; Schema: backend; Owner: postgres
-
-COMMENT ON FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) IS 'Where a user''s own pictures are; no row for anybody else''s.';
-
--- Name: get_checkout(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
-
-CREATE FUNCTION backend.get_checkout(p_user uuid, p_session_id text) RETURNS TABLE(purchase_id uuid, pack_id text, credits numeric, status text, created_at timestamp with time zone, paid_at timestamp with time zone)
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-  select p.id, p.pack_id, p.credits, p.status, p.created_at, p.paid_at
-    from public.purchases p where p.user_id = p_user and p.stripe_session_id = p_session_id
-$$;
-
-ALTER FUNCTION backend.get_checkout(p_user uuid, p_session_id text) OWNER TO postgres;
-
--- Name: FUNCTION get_checkout(p_user uuid, p_session_id text); Type: COMMENT; Schema: backend; Owner: postgres
-
-COMMENT ON FUNCTION backend.get_checkout(p_user uuid, p_session_id text) IS 'A user''s own purchase by its payment session; no row for anybody else''s.';
+COMMENT ON FUNCTION backend.drip_due(p_limit integer) IS 'Grants the months that have begun, of up to so many periods, and returns how many.';
 
 -- Name: generations; Type: TABLE; Schema: public; Owner: postgres
 
@@ -465,6 +789,198 @@ COMMENT ON COLUMN public.generations.charged_credits IS 'Null until settled.';
 
 COMMENT ON COLUMN public.generations.outputs IS 'Stored files: [{"n", "path", "content_type", "bytes"}], paths in the bucket outputs.';
 
+-- Name: end_canceled(public.generations, text, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select backend.give_up(
+    p_generation,
+    case p_cancel_reason when 'user' then 'canceled' else 'failed' end,
+    p_reason,
+    case p_cancel_reason when 'deadline' then 'deadline_exceeded' when 'operator' then 'refunded_by_operator' end,
+    null)
+$$;
+
+ALTER FUNCTION backend.end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text) OWNER TO postgres;
+
+-- Name: FUNCTION end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text) IS 'Ends an unfinished generation that was to be canceled: canceled when its user wanted it, failed otherwise.';
+
+-- Name: end_settlement(uuid, text, text, boolean); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update backend.dispatches
+     set leased_until = null,
+         lease_owner = null,
+         failures = failures - case when p_is_failure then 0 else 1 end,
+         last_error = p_error
+   where generation_id = p_generation and lease_owner = p_owner and finished_at is null
+$$;
+
+ALTER FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) OWNER TO postgres;
+
+-- Name: FUNCTION end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) IS 'Gives a generation back that could not be settled this time. What may mend itself (storage is away) is no failure.';
+
+-- Name: find_generation(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) RETURNS record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select g.id, g.request_hash, g.status, g.cost_credits,
+         coalesce((select b.available from public.credit_balances b where b.user_id = p_user), 0)
+    from public.generations g where g.user_id = p_user and g.idempotency_key = p_idempotency_key
+$$;
+
+ALTER FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) OWNER TO postgres;
+
+-- Name: FUNCTION find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) IS 'The generation this key made before; all null when there is none.';
+
+-- Name: find_price(text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.find_price(p_lookup_key text) RETURNS TABLE(price_id text, amount_minor bigint, currency text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select p.id, p.amount_minor, p.currency
+    from backend.prices p left join backend.products o on o.id = p.product_id
+   where p.lookup_key = p_lookup_key and p.active and not p.deleted and p.kind is not null
+     and (o.id is null or o.active and not o.deleted)
+   order by p.ticket desc
+   limit 1
+$$;
+
+ALTER FUNCTION backend.find_price(p_lookup_key text) OWNER TO postgres;
+
+-- Name: FUNCTION find_price(p_lookup_key text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.find_price(p_lookup_key text) IS 'The price to sell under a lookup key, if there is one.';
+
+-- Name: finish_reconciliation(text, timestamp with time zone); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.finish_reconciliation(p_name text, p_since timestamp with time zone) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update backend.reconciliations set since = greatest(since, p_since), leased_until = null where name = p_name
+$$;
+
+ALTER FUNCTION backend.finish_reconciliation(p_name text, p_since timestamp with time zone) OWNER TO postgres;
+
+-- Name: FUNCTION finish_reconciliation(p_name text, p_since timestamp with time zone); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.finish_reconciliation(p_name text, p_since timestamp with time zone) IS 'Everything before `since` has been compared.';
+
+-- Name: forget_customer(text, jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.forget_customer(p_customer_id text, p_event jsonb) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if not backend.open_gate(p_event) then
+    return 'duplicate';
+  end if;
+  update backend.customers
+     set stripe_customer_id = null, number = number + 1, forgotten = forgotten || p_customer_id
+   where stripe_customer_id = p_customer_id;
+  return backend.close_gate(p_event, case when found then 'forgotten' else 'unknown' end);
+end $$;
+
+ALTER FUNCTION backend.forget_customer(p_customer_id text, p_event jsonb) OWNER TO postgres;
+
+-- Name: FUNCTION forget_customer(p_customer_id text, p_event jsonb); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.forget_customer(p_customer_id text, p_event jsonb) IS 'A customer was deleted at Stripe: the user''s next one gets a new number. Outcomes: forgotten, unknown, duplicate.';
+
+-- Name: get_account(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) RETURNS record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select
+    coalesce((select b.available from public.credit_balances b where b.user_id = p_user), 0),
+    coalesce((
+      select sum(r.amount) from public.credit_reservations r where r.user_id = p_user and r.settled_at is null), 0),
+    coalesce((select b.owed from public.credit_balances b where b.user_id = p_user), 0),
+    coalesce((
+      select jsonb_agg(jsonb_build_object(
+               'source', g.source, 'amount', g.amount::text, 'remaining', g.remaining::text,
+               'expires_at', case when g.expires_at < 'infinity' then g.expires_at end,
+               'description', g.description, 'created_at', g.created_at)
+             order by g.expires_at, g.priority, g.id)
+        from public.credit_grants g where g.user_id = p_user and g.is_open), '[]'),
+    (select jsonb_build_object(
+              'plan_id', s.plan_id, 'interval', s.interval, 'status', s.status,
+              'current_period_end', s.current_period_end, 'cancel_at_period_end', s.cancel_at_period_end)
+       from public.subscriptions s where s.id = backend.live_subscription(p_user))
+$$;
+
+ALTER FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) OWNER TO postgres;
+
+-- Name: FUNCTION get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) IS 'A user''s balance, the grants that have something left in spending order, and the plan; the plan is null without a subscription.';
+
+-- Name: get_assets(uuid, uuid[]); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) RETURNS TABLE(asset_id uuid, path text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select a.id, a.path from public.assets a where a.user_id = p_user and a.id = any (p_assets) $$;
+
+ALTER FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) OWNER TO postgres;
+
+-- Name: FUNCTION get_assets(p_user uuid, p_assets uuid[]); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) IS 'Where a user''s own pictures are; no row for anybody else''s.';
+
+-- Name: get_checkout(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.get_checkout(p_user uuid, p_session_id text) RETURNS TABLE(purchase_id uuid, kind text, item_id text, "interval" text, credits numeric, status text, created_at timestamp with time zone, paid_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select p.id, p.kind, p.item_id, p.interval, p.credits, p.status, p.created_at, p.paid_at
+    from public.purchases p where p.user_id = p_user and p.stripe_session_id = p_session_id
+$$;
+
+ALTER FUNCTION backend.get_checkout(p_user uuid, p_session_id text) OWNER TO postgres;
+
+-- Name: FUNCTION get_checkout(p_user uuid, p_session_id text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.get_checkout(p_user uuid, p_session_id text) IS 'A user''s own purchase by its payment session; no row for anybody else''s.';
+
+-- Name: get_customer(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.get_customer(p_user uuid, OUT stripe_customer_id text, OUT number integer) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+#variable_conflict use_column
+begin
+  insert into backend.customers (user_id, created_at) values (p_user, ledger.clock()) on conflict do nothing;
+  select c.stripe_customer_id, c.number into stripe_customer_id, number
+    from backend.customers c where c.user_id = p_user;
+end $$;
+
+ALTER FUNCTION backend.get_customer(p_user uuid, OUT stripe_customer_id text, OUT number integer) OWNER TO postgres;
+
+-- Name: FUNCTION get_customer(p_user uuid, OUT stripe_customer_id text, OUT number integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.get_customer(p_user uuid, OUT stripe_customer_id text, OUT number integer) IS 'A user''s customer, or null and the number to create one with.';
+
 -- Name: get_generation(uuid, uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.get_generation(p_user uuid, p_generation uuid) RETURNS SETOF public.generations
@@ -477,6 +993,24 @@ ALTER FUNCTION backend.get_generation(p_user uuid, p_generation uuid) OWNER TO p
 -- Name: FUNCTION get_generation(p_user uuid, p_generation uuid); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.get_generation(p_user uuid, p_generation uuid) IS 'A user''s own generation; no row for anybody else''s.';
+
+-- Name: get_intake(); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) RETURNS record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select i.closed_at is not null, i.closed_at, i.closed_until, i.closures, g.model, d.request
+    from backend.intake i
+    left join public.generations g on g.id = i.generation_id
+    left join backend.dispatches d on d.generation_id = i.generation_id
+$$;
+
+ALTER FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) OWNER TO postgres;
+
+-- Name: FUNCTION get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) IS 'Whether new generations are taken, and the request that closed the intake.';
 
 -- Name: get_settlement(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -513,6 +1047,182 @@ ALTER FUNCTION backend.give_up(p_generation public.generations, p_to text, p_rea
 -- Name: FUNCTION give_up(p_generation public.generations, p_to text, p_reason text, p_code text, p_message text); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.give_up(p_generation public.generations, p_to text, p_reason text, p_code text, p_message text) IS 'Ends an unfinished generation without output: refund and final state together.';
+
+-- Name: give_up_parked(text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.give_up_parked(p_event_id text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update backend.stripe_events set outcome = 'unknown_purchase' where id = p_event_id and outcome = 'parked';
+  return case when found then 'given_up' else 'not_parked' end;
+end $$;
+
+ALTER FUNCTION backend.give_up_parked(p_event_id text) OWNER TO postgres;
+
+-- Name: FUNCTION give_up_parked(p_event_id text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.give_up_parked(p_event_id text) IS 'Stops trying a parked event; delivered again by hand, it may still take effect. Outcomes: given_up, not_parked.';
+
+-- Name: grant_months(text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.grant_months(p_source_key text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_period public.plan_periods;
+  v_ends timestamptz;
+  v_count integer := 0;
+begin
+  select * into v_period from public.plan_periods where source_key = p_source_key for update;
+  while v_period.granted_months < v_period.months
+    and (v_period.granted_months = 0 or v_period.next_month_at <= ledger.clock())
+  loop
+    v_period.granted_months := v_period.granted_months + 1;
+    -- in UTC, as Stripe counts months, whatever the session's time zone
+    v_period.next_month_at :=
+      (v_period.starts_at at time zone 'UTC' + v_period.granted_months * interval '1 month') at time zone 'UTC';
+    v_ends := v_period.ends_at;
+    if v_period.granted_months < v_period.months then
+      v_ends := v_period.next_month_at;
+    else
+      v_period.next_month_at := null;
+    end if;
+    perform ledger.grant(
+      v_period.user_id, 'plan', backend.month_key(v_period, v_period.granted_months), v_period.credits,
+      -- what is paid late is not lost
+      greatest(v_ends, v_period.paid_at, ledger.clock()) + v_period.grace_days * interval '1 day',
+      v_period.priority,
+      'plan ' || v_period.plan_id || case when v_period.months > 1
+        then format(', month %s of %s', v_period.granted_months, v_period.months) else '' end);
+    v_count := v_count + 1;
+  end loop;
+  update public.plan_periods
+     set granted_months = v_period.granted_months, next_month_at = v_period.next_month_at
+   where source_key = p_source_key;
+  return v_count;
+end $$;
+
+ALTER FUNCTION backend.grant_months(p_source_key text) OWNER TO postgres;
+
+-- Name: FUNCTION grant_months(p_source_key text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.grant_months(p_source_key text) IS 'Grants what is due of a period: the first month at once, each other when it begins. Returns how many.';
+
+-- Name: invoice_lines(jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.invoice_lines(p_invoice jsonb) RETURNS TABLE(source_key text, subscription_id text, price_id text, is_mirrored boolean, kind text, item_id text, credits numeric, months integer, amount_minor bigint, proration boolean, starts_at timestamp with time zone, ends_at timestamp with time zone, grace_days integer, priority integer)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select 'in:' || (p_invoice ->> 'id') || ':' || l.id,
+         coalesce(l.subscription_id, p_invoice ->> 'subscription_id'),
+         l.price_id,
+         p.id is not null,
+         p.kind,
+         p.item_id,
+         case
+           -- what costs nothing (a trial, a coupon over everything) grants nothing, unless the plan says so
+           when l.amount_minor - coalesce(l.discount_minor, 0) <= 0
+             and not (coalesce((p.terms ->> 'grants_without_payment')::boolean, false)
+                      and l.amount_minor >= 0 and not coalesce(l.proration, false))
+             then 0
+           -- a part of a period grants its part, at once
+           when l.proration then
+             coalesce(div(p.credits * p.months * 1000 * l.amount_minor, nullif(p.amount_minor, 0)) / 1000, 0)
+           else p.credits * coalesce(l.quantity, 1)
+             * case when p.months > 1 and p.terms ->> 'yearly' = 'at_once' then p.months else 1 end
+         end,
+         case when l.proration or p.terms ->> 'yearly' = 'at_once' then 1 else p.months end,
+         l.amount_minor,
+         coalesce(l.proration, false),
+         backend.at(l.period_start),
+         backend.at(l.period_end),
+         coalesce((p.terms ->> 'grace_days')::integer, 3),
+         coalesce((p.terms ->> 'priority')::integer, 50)
+    from jsonb_to_recordset(p_invoice -> 'lines') as l (
+           id text, price_id text, amount_minor bigint, discount_minor bigint, quantity bigint, proration boolean,
+           period_start text, period_end text, subscription_id text)
+    -- a lookup for each line, however many the planner expects
+    left join lateral (select * from backend.prices where id = l.price_id limit 1) p on true
+$$;
+
+ALTER FUNCTION backend.invoice_lines(p_invoice jsonb) OWNER TO postgres;
+
+-- Name: FUNCTION invoice_lines(p_invoice jsonb); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.invoice_lines(p_invoice jsonb) IS 'The lines of an invoice with what each is to grant, by the mirrored terms of its price.';
+
+-- Name: link_customer(uuid, integer, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.link_customer(p_user uuid, p_number integer, p_customer_id text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_customer_id text;
+begin
+  update backend.customers set stripe_customer_id = p_customer_id
+   where user_id = p_user and number = p_number and stripe_customer_id is null;
+  select stripe_customer_id into v_customer_id from backend.customers where user_id = p_user;
+  return v_customer_id;
+end $$;
+
+ALTER FUNCTION backend.link_customer(p_user uuid, p_number integer, p_customer_id text) OWNER TO postgres;
+
+-- Name: FUNCTION link_customer(p_user uuid, p_number integer, p_customer_id text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.link_customer(p_user uuid, p_number integer, p_customer_id text) IS 'Notes a user''s new customer and returns the one that counts: of two, the first. Null when that number''s customer was deleted meanwhile: get_customer again.';
+
+-- Name: link_payment(text, text, bigint, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.link_payment(p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if not coalesce(p_amount_minor between 0 and 100000000000000, false) then
+    raise exception 'not an amount that was paid' using errcode = 'HF001';
+  end if;
+  insert into backend.payments (payment_intent_id, invoice_id, user_id, amount_minor, currency, created_at)
+    values (p_payment_intent_id, p_invoice_id,
+            (select user_id from public.plan_periods where invoice_id = p_invoice_id limit 1),
+            p_amount_minor, p_currency, ledger.clock())
+    on conflict (payment_intent_id) do nothing;
+  if not found then
+    return false;
+  end if;
+  perform backend.reverse_payment(p_payment_intent_id);
+  return true;
+end $$;
+
+ALTER FUNCTION backend.link_payment(p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text) OWNER TO postgres;
+
+-- Name: FUNCTION link_payment(p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.link_payment(p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text) IS 'Notes that a payment paid an invoice; the caller holds both. False when it is known what it paid.';
+
+-- Name: list_catalog(); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.list_catalog() RETURNS TABLE(price_id text, kind text, item_id text, "interval" text, amount_minor bigint, currency text, lookup_key text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select p.id, p.kind, p.item_id, p.interval, p.amount_minor, p.currency, p.lookup_key
+    from backend.prices p left join backend.products o on o.id = p.product_id
+   where p.active and not p.deleted and p.kind is not null
+     and p.lookup_key is not null  -- the key moves on to the price that replaces this one
+     and (o.id is null or o.active and not o.deleted)
+   order by p.kind, p.item_id, p.interval, p.id
+$$;
+
+ALTER FUNCTION backend.list_catalog() OWNER TO postgres;
+
+-- Name: FUNCTION list_catalog(); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.list_catalog() IS 'The prices that can be bought now.';
 
 -- Name: list_generations(uuid, text, timestamp with time zone, uuid, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -586,6 +1296,73 @@ ALTER FUNCTION backend.list_ledger(p_user uuid, p_before_id bigint, p_limit inte
 
 COMMENT ON FUNCTION backend.list_ledger(p_user uuid, p_before_id bigint, p_limit integer) IS 'A page of a user''s ledger entries, newest first.';
 
+-- Name: list_stuck(integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.list_stuck(p_idle_seconds integer, p_limit integer) RETURNS TABLE(generation_id uuid, user_id uuid, status text, kind text, reason text, since timestamp with time zone, attempts integer, failures integer, last_error text, wake_at timestamp with time zone, provider_generation_id text, reserved numeric)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select d.generation_id, g.user_id, g.status, g.kind,
+         case
+           when d.failures >= backend.poison_after() then 'poisoned'
+           when d.cancel_requested_at is not null then 'cancel of the ' || d.cancel_reason || ' unanswered'
+           when g.status = 'storing' then 'outputs not stored'
+           when g.status = 'processing' then 'provider has not finished'
+           when d.sent_at is null then 'provider takes nothing'
+           else 'submission unknown'
+         end,
+         d.moved_at, d.attempts, d.failures, d.last_error, d.wake_at, d.provider_generation_id, g.cost_credits
+    from backend.dispatches d join public.generations g on g.id = d.generation_id
+   where d.finished_at is null
+     and (d.moved_at <= ledger.clock() - make_interval(secs => p_idle_seconds) or d.attempts > 0 or d.failures > 1)
+   order by d.failures >= backend.poison_after() desc, d.moved_at
+   limit p_limit
+$$;
+
+ALTER FUNCTION backend.list_stuck(p_idle_seconds integer, p_limit integer) OWNER TO postgres;
+
+-- Name: FUNCTION list_stuck(p_idle_seconds integer, p_limit integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.list_stuck(p_idle_seconds integer, p_limit integer) IS 'Unfinished generations that do not move, and why: poisoned ones first, then the longest stuck.';
+
+-- Name: live_subscription(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.live_subscription(p_user uuid) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select id from public.subscriptions
+   where user_id = p_user and status not in ('canceled', 'incomplete_expired')
+   order by created_at desc, id desc
+   limit 1
+$$;
+
+ALTER FUNCTION backend.live_subscription(p_user uuid) OWNER TO postgres;
+
+-- Name: FUNCTION live_subscription(p_user uuid); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.live_subscription(p_user uuid) IS 'A user''s newest subscription that has not ended; null without one.';
+
+-- Name: lock(text, text[]); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.lock(p_kind text, p_ids text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_id text;
+begin
+  for v_id in select distinct i from unnest(p_ids) i where i is not null order by i loop
+    perform pg_advisory_xact_lock(hashtextextended(p_kind || ':' || v_id, 0));
+  end loop;
+end $$;
+
+ALTER FUNCTION backend.lock(p_kind text, p_ids text[]) OWNER TO postgres;
+
+-- Name: FUNCTION lock(p_kind text, p_ids text[]); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.lock(p_kind text, p_ids text[]) IS 'Locks things by name until the transaction ends, in the order of their names.';
+
 -- Name: mark_refused(uuid, text, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.mark_refused(p_generation uuid, p_error_code text, p_error_message text) RETURNS text
@@ -613,7 +1390,7 @@ COMMENT ON FUNCTION backend.mark_refused(p_generation uuid, p_error_code text, p
 
 -- Name: mark_submitted(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text) RETURNS record
+CREATE FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -636,7 +1413,8 @@ begin
   ) then
     outcome := 'provider_id_conflict';
   else
-    update backend.dispatches set provider_generation_id = p_provider_generation_id
+    update backend.dispatches
+       set provider_generation_id = p_provider_generation_id, submitted_at = ledger.clock()
      where generation_id = p_generation;
     perform backend.apply_result(p_generation, 'processing', null, null, null, 'accepted by the provider');
     for d in
@@ -651,16 +1429,127 @@ begin
                d.payload ->> 'error_message', 'early callback')
        where delivery_id = d.delivery_id;
     end loop;
+    -- the provider takes what was asked for after the closure
+    update backend.intake i
+       set closed_at = null, closed_until = null, closures = 0, generation_id = null
+     where i.closed_at < (select g.created_at from public.generations g where g.id = p_generation);
     outcome := 'submitted';
   end if;
-  select g.status into status from public.generations g where g.id = p_generation;
+  select g.status, d.cancel_requested_at is not null and g.status not in ('storing', 'succeeded')
+    into status, is_cancel_wanted
+    from public.generations g join backend.dispatches d on d.generation_id = g.id where g.id = p_generation;
 end $$;
 
-ALTER FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text) OWNER TO postgres;
+ALTER FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean) OWNER TO postgres;
 
--- Name: FUNCTION mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text) IS 'Notes the provider''s id and applies the callbacks that were quicker. Outcomes: submitted, already_submitted, provider_id_conflict, not_found.';
+COMMENT ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean) IS 'Notes the provider''s id and applies the callbacks that were quicker. is_cancel_wanted: the provider is to be asked to cancel it at once. Outcomes: submitted, already_submitted, provider_id_conflict, not_found.';
+
+-- Name: mark_unsent(uuid, integer, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  g public.generations;
+  v_cancel text;
+begin
+  select * into g from public.generations where id = p_generation for update;
+  update backend.dispatches
+     set sent_at = null,
+         leased_until = null,
+         wake_at = ledger.clock() + make_interval(secs => p_seconds),
+         last_error = p_error
+   where generation_id = p_generation and provider_generation_id is null and finished_at is null
+  returning cancel_reason into v_cancel;
+  if not found or g.status <> 'queued' then
+    return 'ignored';
+  elsif v_cancel is not null then
+    perform backend.end_canceled(g, v_cancel, 'never sent');
+    return 'canceled';
+  end if;
+  return 'waiting';
+end $$;
+
+ALTER FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) OWNER TO postgres;
+
+-- Name: FUNCTION mark_unsent(p_generation uuid, p_seconds integer, p_error text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) IS 'The provider took nothing and is to be asked again in so many seconds. Only when no earlier call may have been accepted. Outcomes: waiting, canceled (wanted meanwhile), ignored.';
+
+-- Name: plan_periods; Type: TABLE; Schema: public; Owner: postgres
+
+CREATE TABLE public.plan_periods (
+    source_key text NOT NULL,
+    user_id uuid NOT NULL,
+    subscription_id text NOT NULL,
+    plan_id text NOT NULL,
+    price_id text NOT NULL,
+    invoice_id text NOT NULL,
+    credits numeric(14,3) NOT NULL,
+    months integer NOT NULL,
+    granted_months integer DEFAULT 0 NOT NULL,
+    next_month_at timestamp with time zone,
+    amount_minor bigint NOT NULL,
+    prorated_minor bigint DEFAULT 0 NOT NULL,
+    starts_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    paid_at timestamp with time zone NOT NULL,
+    grace_days integer NOT NULL,
+    priority integer NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_is_not_negative CHECK ((amount_minor >= 0)),
+    CONSTRAINT credits_are_positive CHECK ((credits > (0)::numeric)),
+    CONSTRAINT grace_is_not_negative CHECK ((grace_days >= 0)),
+    CONSTRAINT granted_months_are_within_months CHECK (((granted_months >= 0) AND (granted_months <= months))),
+    CONSTRAINT months_are_positive CHECK ((months > 0)),
+    CONSTRAINT prorated_is_not_negative CHECK ((prorated_minor >= 0))
+);
+
+ALTER TABLE public.plan_periods OWNER TO postgres;
+
+-- Name: TABLE plan_periods; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON TABLE public.plan_periods IS 'What one line of a paid invoice bought: the credits of a plan''s period, granted at once or month by month.';
+
+-- Name: COLUMN plan_periods.source_key; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.plan_periods.source_key IS 'in:{invoice}:{line}: the key of its grant; with several months :m1, :m2, … follow.';
+
+-- Name: COLUMN plan_periods.credits; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.plan_periods.credits IS 'Credits of each grant.';
+
+-- Name: COLUMN plan_periods.months; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.plan_periods.months IS 'How many grants there will be.';
+
+-- Name: COLUMN plan_periods.next_month_at; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.plan_periods.next_month_at IS 'When the next one is due; null when all are granted.';
+
+-- Name: COLUMN plan_periods.amount_minor; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.plan_periods.amount_minor IS 'The line''s amount before discounts.';
+
+-- Name: COLUMN plan_periods.prorated_minor; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.plan_periods.prorated_minor IS 'How much of that amount later invoices credited, for the time not used.';
+
+-- Name: month_key(public.plan_periods, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.month_key(p_period public.plan_periods, p_month integer) RETURNS text
+    LANGUAGE sql IMMUTABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select p_period.source_key || case when p_period.months > 1 then ':m' || p_month else '' end $$;
+
+ALTER FUNCTION backend.month_key(p_period public.plan_periods, p_month integer) OWNER TO postgres;
+
+-- Name: FUNCTION month_key(p_period public.plan_periods, p_month integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.month_key(p_period public.plan_periods, p_month integer) IS 'The key of one of a period''s grants.';
 
 -- Name: move(uuid, text, text, text, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -682,7 +1571,16 @@ begin
          finished_at = case when v_final then ledger.clock() end
    where id = p_generation;
   update backend.dispatches
-     set moved_at = ledger.clock(), leased_until = null, finished_at = case when v_final then ledger.clock() end
+     set moved_at = ledger.clock(),
+         attempts = 0,
+         failures = 0,
+         last_error = null,
+         leased_until = null,
+         lease_owner = null,
+         -- whoever notes the provider's id also asks it to cancel; the sweep does if that one dies
+         wake_at = case
+           when p_to = 'processing' and cancel_requested_at is not null then ledger.clock() + interval '15 seconds' end,
+         finished_at = case when v_final then ledger.clock() end
    where generation_id = p_generation;
   insert into public.generation_events (generation_id, user_id, from_status, to_status, reason, created_at)
     values (p_generation, v_user, v_from, p_to, p_reason, ledger.clock());
@@ -694,21 +1592,116 @@ ALTER FUNCTION backend.move(p_generation uuid, p_to text, p_reason text, p_error
 
 COMMENT ON FUNCTION backend.move(p_generation uuid, p_to text, p_reason text, p_error_code text, p_error_message text) IS 'Changes a generation''s state and writes the event. The caller holds the row and has checked the transition.';
 
--- Name: postpone(uuid, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+-- Name: open_gate(jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.postpone(p_generation uuid, p_seconds integer) RETURNS void
+CREATE FUNCTION backend.open_gate(p_event jsonb) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if coalesce(p_event, 'null') = 'null' then
+    return true;
+  end if;
+  -- waits for a copy under way; the row stays only if the effect does
+  insert into backend.stripe_events (id, type, object_id, outcome, created_at, received_at)
+    values (p_event ->> 'id', p_event ->> 'type', p_event ->> 'object_id', 'received',
+            backend.at(p_event ->> 'created'), ledger.clock())
+    on conflict (id) do update
+      set outcome = excluded.outcome, received_at = excluded.received_at, attempts = stripe_events.attempts + 1
+      where stripe_events.outcome in ('parked', 'unknown_purchase');  -- what was missing may be known now
+  return found;
+end $$;
+
+ALTER FUNCTION backend.open_gate(p_event jsonb) OWNER TO postgres;
+
+-- Name: FUNCTION open_gate(p_event jsonb); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.open_gate(p_event jsonb) IS 'Whether an event is to take effect; false when it did, or was refused, before.';
+
+-- Name: open_intake(); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.open_intake() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update backend.intake set closed_at = null, closed_until = null, closures = 0, generation_id = null
+   where closed_at is not null;
+  return found;
+end $$;
+
+ALTER FUNCTION backend.open_intake() OWNER TO postgres;
+
+-- Name: FUNCTION open_intake(); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.open_intake() IS 'Takes new generations again; says whether it was closed.';
+
+-- Name: parked_older_than(integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.parked_older_than(p_seconds integer) RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select count(*) from backend.stripe_events
+   where outcome = 'parked' and parked_at <= ledger.clock() - p_seconds * interval '1 second'
+$$;
+
+ALTER FUNCTION backend.parked_older_than(p_seconds integer) OWNER TO postgres;
+
+-- Name: FUNCTION parked_older_than(p_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.parked_older_than(p_seconds integer) IS 'How many events have been parked for so long.';
+
+-- Name: payer(text, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.payer(p_customer_id text, p_subscription_id text) RETURNS uuid
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select coalesce(
+    backend.user_of_customer(p_customer_id),
+    (select user_id from public.purchases where stripe_subscription_id = p_subscription_id),
+    (select user_id from public.subscriptions where id = p_subscription_id))
+$$;
+
+ALTER FUNCTION backend.payer(p_customer_id text, p_subscription_id text) OWNER TO postgres;
+
+-- Name: FUNCTION payer(p_customer_id text, p_subscription_id text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.payer(p_customer_id text, p_subscription_id text) IS 'Whose invoice or subscription it is, from our own rows only; null when they do not say.';
+
+-- Name: poison_after(); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.poison_after() RETURNS integer
+    LANGUAGE sql IMMUTABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select 10 $$;
+
+ALTER FUNCTION backend.poison_after() OWNER TO postgres;
+
+-- Name: FUNCTION poison_after(); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.poison_after() IS 'After so many failures the sweep and the settle worker leave a generation to the operator.';
+
+-- Name: postpone(uuid, integer, text, boolean); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text DEFAULT NULL::text, p_is_failure boolean DEFAULT false) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  update backend.dispatches set leased_until = ledger.clock() + make_interval(secs => p_seconds)
+  update backend.dispatches
+     set leased_until = null,
+         wake_at = ledger.clock() + make_interval(secs => p_seconds),
+         failures = failures + case when p_is_failure then 1 else 0 end,
+         last_error = coalesce(p_error, last_error)
    where generation_id = p_generation and finished_at is null
 $$;
 
-ALTER FUNCTION backend.postpone(p_generation uuid, p_seconds integer) OWNER TO postgres;
+ALTER FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean) OWNER TO postgres;
 
--- Name: FUNCTION postpone(p_generation uuid, p_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer) IS 'Leaves a generation alone for so many seconds.';
+COMMENT ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean) IS 'Leaves a generation alone for so many seconds. A failure is what will not mend itself.';
 
 -- Name: record_callback(text, text, text, jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -752,64 +1745,278 @@ ALTER FUNCTION backend.record_callback(p_delivery_id text, p_event text, p_provi
 
 COMMENT ON FUNCTION backend.record_callback(p_delivery_id text, p_event text, p_provider_generation_id text, p_payload jsonb, OUT outcome text, OUT generation_id uuid, OUT status text) IS 'Keeps a verified callback and applies it. The payload is normalized: status (null: nothing to apply), output_urls, error_code, error_message. Outcomes: applied, duplicate, ignored, withheld, parked, noted. A status of storing asks the caller to queue settlement, also on a duplicate.';
 
--- Name: record_checkout_event(text, text, timestamp with time zone, text, text, text, text, bigint, text, text); Type: FUNCTION; Schema: backend; Owner: postgres
+-- Name: record_checkout(jsonb, jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.record_checkout_event(p_event_id text, p_event_type text, p_event_created timestamp with time zone, p_session_id text, p_purchase text, p_user text, p_state text, p_amount_minor bigint, p_currency text, p_payment_intent text) RETURNS text
+CREATE FUNCTION backend.record_checkout(p_event jsonb, p_session jsonb) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $_$
 declare
-  v_id uuid;
+  s record;
   v_purchase public.purchases;
   v_outcome text;
 begin
-  -- the gate comes first and waits for a copy under way; it is written with the effect or not at all
-  insert into backend.stripe_events (id, type, object_id, outcome, created_at, received_at)
-    values (p_event_id, p_event_type, p_session_id, 'received', p_event_created, ledger.clock())
-    on conflict (id) do update set outcome = excluded.outcome, received_at = excluded.received_at
-      where stripe_events.outcome = 'unknown_purchase';  -- redelivered by hand, it may be known now
-  if not found then
+  -- all but the purchase's id is compared as text: client_reference_id and metadata are anybody's
+  select * into s from jsonb_to_record(p_session) as r (
+    id text, mode text, state text, purchase_id text, user_id text, amount_minor bigint, currency text,
+    payment_intent_id text, customer_id text, subscription_id text);
+  if not backend.open_gate(p_event) then
     return 'duplicate';
   end if;
-  -- client_reference_id is anybody's text: only what a uuid prints as is looked up
-  if p_purchase ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-    v_id := p_purchase::uuid;
+  -- only what a uuid prints as was ever sent by us
+  if s.purchase_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    select * into v_purchase from public.purchases where id = s.purchase_id::uuid for update;
+    v_outcome := case
+      when s.mode not in ('payment', 'subscription') or s.state not in ('pending', 'paid', 'failed', 'expired')
+        then 'ignored'
+      when not found then 'parked'
+      when coalesce(v_purchase.stripe_session_id, s.id) <> s.id then 'session_mismatch'
+      when s.mode <> case v_purchase.kind when 'pack' then 'payment' else 'subscription' end then 'session_mismatch'
+      when s.user_id is distinct from v_purchase.user_id::text then 'user_mismatch'
+      when v_purchase.kind = 'pack' and s.state = 'paid' and s.currency is distinct from v_purchase.currency
+        then 'currency_mismatch'
+      when v_purchase.kind = 'pack' and s.state = 'paid' and s.amount_minor is distinct from v_purchase.amount_minor
+        then 'amount_mismatch'
+      when v_purchase.status = 'paid' then 'already_granted'
+      when s.state = 'paid' then case v_purchase.kind when 'pack' then 'granted' else 'subscribed' end
+      when s.state = 'pending' then 'pending'
+      else 'closed'
+    end;
   end if;
-  select * into v_purchase from public.purchases where id = v_id for update;
-  v_outcome := case
-    when p_state not in ('pending', 'paid', 'failed', 'expired') then 'ignored'
-    when not found then 'unknown_purchase'
-    when coalesce(v_purchase.stripe_session_id, p_session_id) <> p_session_id then 'session_mismatch'
-    when p_user is distinct from v_purchase.user_id::text then 'user_mismatch'
-    when p_state = 'paid' and p_currency is distinct from v_purchase.currency then 'currency_mismatch'
-    when p_state = 'paid' and p_amount_minor is distinct from v_purchase.amount_minor then 'amount_mismatch'
-    when v_purchase.status = 'paid' then 'already_granted'
-    when p_state = 'paid' then 'granted'
-    when p_state = 'pending' then 'pending'
-    else 'closed'
-  end;
 
-  if v_outcome = 'granted' then
-    perform ledger.grant(
-      v_purchase.user_id, 'pack', 'cs:' || p_session_id, v_purchase.credits,
-      p_description => 'pack ' || v_purchase.pack_id);
-    update public.purchases
-       set status = 'paid', paid_at = ledger.clock(), stripe_session_id = p_session_id,
-           stripe_payment_intent_id = p_payment_intent
-     where id = v_purchase.id;
-  elsif v_outcome = 'pending' and v_purchase.status in ('created', 'open')
+  if v_outcome in ('granted', 'subscribed')
+     or v_outcome = 'pending' and v_purchase.status in ('created', 'open')
      or v_outcome = 'closed' and v_purchase.status in ('created', 'open', 'pending') then
-    update public.purchases set status = p_state, stripe_session_id = p_session_id where id = v_purchase.id;
+    update public.purchases
+       set status = s.state,
+           stripe_session_id = s.id,
+           stripe_payment_intent_id = coalesce(s.payment_intent_id, stripe_payment_intent_id),
+           stripe_subscription_id = coalesce(s.subscription_id, stripe_subscription_id),
+           paid_at = case s.state when 'paid' then ledger.clock() end
+     where id = v_purchase.id;
   end if;
-  update backend.stripe_events set outcome = v_outcome where id = p_event_id;
-  return v_outcome;
+  if v_outcome in ('granted', 'subscribed', 'pending') then
+    perform backend.adopt_customer(v_purchase.user_id, s.customer_id);
+  end if;
+  if v_outcome = 'granted' then
+    perform backend.lock('payment', array[s.payment_intent_id]);
+    perform ledger.grant(
+      v_purchase.user_id, 'pack', 'cs:' || s.id, v_purchase.credits,
+      p_expires_at => ledger.clock() + v_purchase.expires_days * interval '1 day',
+      p_priority => v_purchase.priority,
+      p_description => 'pack ' || v_purchase.item_id);
+    insert into backend.payments as p
+        (payment_intent_id, purchase_id, user_id, amount_minor, currency, created_at)
+      select s.payment_intent_id, v_purchase.id, v_purchase.user_id, s.amount_minor, s.currency, ledger.clock()
+       where s.payment_intent_id is not null
+      -- Stripe may have made an invoice of the session as well: the purchase is what was paid
+      on conflict (payment_intent_id) do update
+        set purchase_id = excluded.purchase_id, invoice_id = null, user_id = excluded.user_id
+        where p.purchase_id is null;
+    perform backend.reverse_payment(s.payment_intent_id);
+  end if;
+  return backend.close_gate(p_event, coalesce(v_outcome, 'ignored'));
 end $_$;
 
-ALTER FUNCTION backend.record_checkout_event(p_event_id text, p_event_type text, p_event_created timestamp with time zone, p_session_id text, p_purchase text, p_user text, p_state text, p_amount_minor bigint, p_currency text, p_payment_intent text) OWNER TO postgres;
+ALTER FUNCTION backend.record_checkout(p_event jsonb, p_session jsonb) OWNER TO postgres;
 
--- Name: FUNCTION record_checkout_event(p_event_id text, p_event_type text, p_event_created timestamp with time zone, p_session_id text, p_purchase text, p_user text, p_state text, p_amount_minor bigint, p_currency text, p_payment_intent text); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION record_checkout(p_event jsonb, p_session jsonb); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.record_checkout_event(p_event_id text, p_event_type text, p_event_created timestamp with time zone, p_session_id text, p_purchase text, p_user text, p_state text, p_amount_minor bigint, p_currency text, p_payment_intent text) IS 'Applies one Checkout Session event, once: gate, purchase and grant in one transaction. Outcomes: granted, duplicate, already_granted, pending, closed, ignored, unknown_purchase, session_mismatch, user_mismatch, amount_mismatch, currency_mismatch.';
+COMMENT ON FUNCTION backend.record_checkout(p_event jsonb, p_session jsonb) IS 'Applies what is known of a Checkout Session, once: {id, mode, state (pending, paid, failed, expired, other), purchase_id, user_id, amount_minor, currency, payment_intent_id, customer_id, subscription_id}. Outcomes: granted, subscribed, duplicate, already_granted, pending, closed, ignored, parked, session_mismatch, user_mismatch, amount_mismatch, currency_mismatch.';
+
+-- Name: record_invoice(jsonb, jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.record_invoice(p_event jsonb, p_invoice jsonb) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_invoice constant text := p_invoice ->> 'id';
+  v_user uuid;
+  v_subscriptions text[];
+  v_paid_at constant timestamptz := coalesce(backend.at(p_invoice ->> 'paid_at'), ledger.clock());
+  v_ours boolean;
+  v_unknown boolean;
+  v_known boolean;
+  v_new text[];
+  v_credited integer;
+  v_key text;
+  v_payment record;
+begin
+  if not backend.open_gate(p_event) then
+    return 'duplicate';
+  end if;
+  v_user := backend.payer(p_invoice ->> 'customer_id', p_invoice ->> 'subscription_id');
+  select coalesce(bool_or(kind = 'plan'), false), coalesce(bool_or(price_id is not null and not is_mirrored), false)
+    into v_ours, v_unknown from backend.invoice_lines(p_invoice);
+  v_unknown := v_unknown and p_invoice ->> 'subscription_id' is not null;
+  if v_unknown and (v_user is not null or p_invoice ->> 'user_id' is not null)
+     or v_user is null and (v_ours or p_invoice ->> 'user_id' is not null) then
+    return backend.close_gate(p_event, 'parked');
+  elsif not v_ours then
+    return backend.close_gate(p_event, 'ignored');
+  end if;
+
+  perform backend.lock('payment', array(
+    select p ->> 'payment_intent_id' from jsonb_array_elements(p_invoice -> 'payments') p));
+  perform backend.lock('invoice', array[v_invoice]);
+  v_subscriptions := array(
+    select distinct subscription_id from backend.invoice_lines(p_invoice) where subscription_id is not null);
+  perform backend.lock('subscription', v_subscriptions);
+  perform from public.plan_periods where subscription_id = any (v_subscriptions) order by source_key for update;
+
+  v_known := exists (
+    select from backend.invoice_lines(p_invoice) l
+     where l.source_key in (select p.source_key from public.plan_periods p where p.source_key = l.source_key)
+        or l.source_key in (select n.source_key from backend.prorations n where n.source_key = l.source_key));
+  with added as (
+    insert into public.plan_periods
+        (source_key, user_id, subscription_id, plan_id, price_id, invoice_id, credits, months, amount_minor,
+         starts_at, ends_at, paid_at, grace_days, priority, created_at)
+      select source_key, v_user, subscription_id, item_id, price_id, v_invoice, credits, months, amount_minor,
+             starts_at, ends_at, v_paid_at, grace_days, priority, ledger.clock()
+        from backend.invoice_lines(p_invoice)
+       where kind = 'plan' and credits > 0
+      on conflict (source_key) do nothing
+      returning source_key
+  )
+  select array_agg(source_key order by source_key) into v_new from added;
+  insert into backend.prorations
+      (source_key, subscription_id, price_id, invoice_id, amount_minor, starts_at, ends_at, created_at)
+    select source_key, subscription_id, price_id, v_invoice, -amount_minor, starts_at, ends_at, ledger.clock()
+      from backend.invoice_lines(p_invoice)
+     where kind = 'plan' and proration and amount_minor < 0
+    on conflict (source_key) do nothing;
+  get diagnostics v_credited = row_count;
+
+  -- what comes in before what goes back
+  for v_key in select unnest(v_new) loop
+    perform backend.grant_months(v_key);
+  end loop;
+  for v_payment in
+    select p.payment_intent_id, p.amount_minor from jsonb_to_recordset(p_invoice -> 'payments') as p (
+      payment_intent_id text, amount_minor bigint)
+     where p.payment_intent_id is not null
+  loop
+    perform backend.link_payment(
+      v_invoice, v_payment.payment_intent_id, v_payment.amount_minor, p_invoice ->> 'currency');
+  end loop;
+  for v_payment in
+    update backend.payments set user_id = v_user where invoice_id = v_invoice and user_id is null
+    returning payment_intent_id
+  loop
+    perform backend.reverse_payment(v_payment.payment_intent_id);  -- linked, and perhaps reversed, before
+  end loop;
+  for v_key in select backend.count_prorations(v_subscriptions) order by 1 loop
+    perform backend.reverse_period(v_key);
+  end loop;
+  return backend.close_gate(p_event, case
+    when v_new is not null then 'granted'
+    when v_credited > 0 then 'taken_back'
+    when v_known then 'already_granted'
+    else 'nothing_to_grant' end);
+end $$;
+
+ALTER FUNCTION backend.record_invoice(p_event jsonb, p_invoice jsonb) OWNER TO postgres;
+
+-- Name: FUNCTION record_invoice(p_event jsonb, p_invoice jsonb); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.record_invoice(p_event jsonb, p_invoice jsonb) IS 'Applies a paid invoice, each line once: {id, customer_id, subscription_id, user_id, currency, paid_at, lines: [{id, price_id, amount_minor, discount_minor, quantity, proration, period_start, period_end, subscription_id}], payments: [{payment_intent_id, amount_minor}]}. Outcomes: granted, taken_back, already_granted, nothing_to_grant, parked, ignored, duplicate. HF001.';
+
+-- Name: record_invoice_payment(jsonb, text, text, bigint, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.record_invoice_payment(p_event jsonb, p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if not backend.open_gate(p_event) then
+    return 'duplicate';
+  end if;
+  perform backend.lock('payment', array[p_payment_intent_id]);
+  perform backend.lock('invoice', array[p_invoice_id]);
+  return backend.close_gate(p_event, case
+    when backend.link_payment(p_invoice_id, p_payment_intent_id, p_amount_minor, p_currency)
+    then 'linked' else 'duplicate' end);
+end $$;
+
+ALTER FUNCTION backend.record_invoice_payment(p_event jsonb, p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text) OWNER TO postgres;
+
+-- Name: FUNCTION record_invoice_payment(p_event jsonb, p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.record_invoice_payment(p_event jsonb, p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text) IS 'Notes what a payment paid, also before its invoice is known, and applies what went back of it. Outcomes: linked, duplicate. HF001.';
+
+-- Name: record_price(jsonb, bigint, jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.record_price(p_event jsonb, p_ticket bigint, p_price jsonb) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if not backend.open_gate(p_event) then
+    return 'duplicate';
+  end if;
+  insert into backend.prices as p
+      (id, product_id, lookup_key, active, deleted, currency, amount_minor, interval, kind, item_id, credits, months,
+       terms, ticket, updated_at)
+    select n.id, n.product_id, n.lookup_key, coalesce(n.active, false), coalesce(n.deleted, false),
+           n.currency, n.amount_minor, n.interval, n.kind, n.item_id, n.credits, n.months,
+           coalesce(n.terms, '{}'), p_ticket, ledger.clock()
+      from jsonb_to_record(p_price) as n (
+        id text, product_id text, lookup_key text, active boolean, deleted boolean, currency text,
+        amount_minor bigint, interval text, kind text, item_id text, credits numeric, months integer, terms jsonb)
+    on conflict (id) do update
+      set product_id = coalesce(excluded.product_id, p.product_id),
+          lookup_key = excluded.lookup_key,
+          active = excluded.active,
+          deleted = excluded.deleted,
+          ticket = excluded.ticket,
+          updated_at = excluded.updated_at
+      where excluded.ticket > p.ticket;
+  if not found then
+    return backend.close_gate(p_event, 'stale');
+  end if;
+  -- what it grants is the catalogue's word, taken when it says something, and final once it granted: amount, currency
+  -- and interval of a price never change at Stripe either
+  update backend.prices p
+     set kind = n.kind, item_id = n.item_id, credits = n.credits, months = n.months, terms = coalesce(n.terms, '{}')
+    from jsonb_to_record(p_price) as n (
+      id text, kind text, item_id text, credits numeric, months integer, terms jsonb)
+   where p.id = n.id and n.kind is not null
+     and not exists (select from public.plan_periods g where g.price_id = p.id);
+  return backend.close_gate(p_event, 'recorded');
+end $$;
+
+ALTER FUNCTION backend.record_price(p_event jsonb, p_ticket bigint, p_price jsonb) OWNER TO postgres;
+
+-- Name: FUNCTION record_price(p_event jsonb, p_ticket bigint, p_price jsonb); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.record_price(p_event jsonb, p_ticket bigint, p_price jsonb) IS 'Mirrors a price as just read, with what the catalogue says it grants: {id, product_id, lookup_key, active, deleted, currency, amount_minor, interval, kind, item_id, credits, months, terms}. Outcomes: recorded, stale, duplicate.';
+
+-- Name: record_product(jsonb, bigint, text, text, boolean, boolean); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.record_product(p_event jsonb, p_ticket bigint, p_product_id text, p_name text, p_active boolean, p_deleted boolean) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if not backend.open_gate(p_event) then
+    return 'duplicate';
+  end if;
+  insert into backend.products as p (id, name, active, deleted, ticket, updated_at)
+    values (p_product_id, p_name, p_active, p_deleted, p_ticket, ledger.clock())
+    on conflict (id) do update
+      set name = coalesce(excluded.name, p.name), active = excluded.active, deleted = excluded.deleted,
+          ticket = excluded.ticket, updated_at = excluded.updated_at
+      where excluded.ticket > p.ticket and not p.deleted;
+  return backend.close_gate(p_event, case when found then 'recorded' else 'stale' end);
+end $$;
+
+ALTER FUNCTION backend.record_product(p_event jsonb, p_ticket bigint, p_product_id text, p_name text, p_active boolean, p_deleted boolean) OWNER TO postgres;
+
+-- Name: FUNCTION record_product(p_event jsonb, p_ticket bigint, p_product_id text, p_name text, p_active boolean, p_deleted boolean); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.record_product(p_event jsonb, p_ticket bigint, p_product_id text, p_name text, p_active boolean, p_deleted boolean) IS 'Mirrors a product as just read. Outcomes: recorded, stale, duplicate.';
 
 -- Name: record_provider_state(uuid, text, jsonb, text, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -829,6 +2036,418 @@ ALTER FUNCTION backend.record_provider_state(p_generation uuid, p_status text, p
 -- Name: FUNCTION record_provider_state(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, OUT outcome text, OUT status text); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.record_provider_state(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, OUT outcome text, OUT status text) IS 'What the provider answered when asked; the same path as a callback. Outcomes as backend.apply_result.';
+
+-- Name: record_reversal(jsonb, bigint, jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.record_reversal(p_event jsonb, p_ticket bigint, p_reversal jsonb) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  n record;
+  v_counts boolean;
+  v_payment backend.payments;
+  v_outcome text;
+begin
+  select * into n from jsonb_to_record(p_reversal) as r (
+    id text, kind text, payment_intent_id text, amount_minor bigint, currency text, status text, counts boolean);
+  if not coalesce(n.amount_minor between 0 and 100000000000000, false) then
+    raise exception 'not an amount to take back' using errcode = 'HF001';
+  end if;
+  if not backend.open_gate(p_event) then
+    return 'duplicate';
+  end if;
+  v_counts := backend.counts(n.kind, n.status, n.counts);
+  if v_counts is null then
+    -- guessing either way would move money: what was known stays, and somebody looks
+    return backend.close_gate(p_event, 'unknown_status');
+  elsif n.payment_intent_id is null then
+    return backend.close_gate(p_event, 'ignored');
+  end if;
+
+  perform backend.lock('payment', array[n.payment_intent_id]);
+  select * into v_payment from backend.payments where payment_intent_id = n.payment_intent_id;
+  perform backend.lock('invoice', array[v_payment.invoice_id]);
+  insert into public.payment_reversals as r
+      (id, kind, payment_intent_id, user_id, amount_minor, currency, status, counts, ticket, created_at, updated_at)
+    values (n.id, n.kind, n.payment_intent_id, v_payment.user_id, n.amount_minor, n.currency, n.status, v_counts,
+            p_ticket, ledger.clock(), ledger.clock())
+    on conflict (id) do update
+      set amount_minor = excluded.amount_minor, currency = excluded.currency, status = excluded.status,
+          counts = excluded.counts, ticket = excluded.ticket, updated_at = excluded.updated_at
+      where excluded.ticket > r.ticket and excluded.payment_intent_id = r.payment_intent_id;
+  if not found then
+    return backend.close_gate(p_event, 'stale');
+  end if;
+  v_outcome := backend.reverse_payment(n.payment_intent_id);
+  if v_counts and n.currency is distinct from v_payment.currency and v_payment.currency is not null then
+    v_outcome := 'currency_mismatch';
+  end if;
+  return backend.close_gate(p_event, v_outcome);
+end $$;
+
+ALTER FUNCTION backend.record_reversal(p_event jsonb, p_ticket bigint, p_reversal jsonb) OWNER TO postgres;
+
+-- Name: FUNCTION record_reversal(p_event jsonb, p_ticket bigint, p_reversal jsonb); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.record_reversal(p_event jsonb, p_ticket bigint, p_reversal jsonb) IS 'Records a refund or dispute as just read, and moves the credits of its payment: {id, kind, payment_intent_id, amount_minor, currency, status, counts}. Outcomes: clawed_back, restored, unchanged, noted, stale, duplicate, ignored, unknown_status, currency_mismatch. HF001.';
+
+-- Name: record_subscription(jsonb, bigint, jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  s record;
+  v_user uuid;
+  v_price backend.prices;
+begin
+  select * into s from jsonb_to_record(p_subscription) as r (
+    id text, customer_id text, user_id text, price_id text, status text, current_period_start text,
+    current_period_end text, cancel_at_period_end boolean, cancel_at text, canceled_at text, ended_at text,
+    created text);
+  if not backend.open_gate(p_event) then
+    return 'duplicate';
+  end if;
+  if s.status is null or s.status not in (
+    'incomplete', 'incomplete_expired', 'trialing', 'active', 'past_due', 'unpaid', 'paused', 'canceled'
+  ) then
+    return backend.close_gate(p_event, 'unknown_status');
+  end if;
+  v_user := backend.payer(s.customer_id, s.id);
+  select * into v_price from backend.prices where id = s.price_id;
+  if v_price.id is not null and v_price.kind is distinct from 'plan' or v_user is null and s.user_id is null
+     and v_price.id is null then
+    return backend.close_gate(p_event, 'ignored');
+  elsif v_user is null or v_price.id is null then
+    return backend.close_gate(p_event, 'parked');
+  end if;
+
+  perform backend.lock('subscriptions of', array[v_user::text]);  -- or two at once would not see each other
+  insert into public.subscriptions as o
+      (id, user_id, customer_id, plan_id, price_id, interval, status, current_period_start, current_period_end,
+       cancel_at_period_end, cancel_at, canceled_at, ended_at, ticket, created_at, updated_at)
+    values (s.id, v_user, s.customer_id, v_price.item_id, s.price_id, v_price.interval, s.status,
+            backend.at(s.current_period_start), backend.at(s.current_period_end),
+            coalesce(s.cancel_at_period_end, false), backend.at(s.cancel_at), backend.at(s.canceled_at),
+            backend.at(s.ended_at), p_ticket, coalesce(backend.at(s.created), ledger.clock()), ledger.clock())
+    on conflict (id) do update
+      set plan_id = excluded.plan_id, price_id = excluded.price_id, interval = excluded.interval,
+          status = excluded.status,
+          current_period_start = excluded.current_period_start, current_period_end = excluded.current_period_end,
+          cancel_at_period_end = excluded.cancel_at_period_end, cancel_at = excluded.cancel_at,
+          canceled_at = excluded.canceled_at, ended_at = excluded.ended_at,
+          ticket = excluded.ticket, updated_at = excluded.updated_at
+      where excluded.ticket > o.ticket
+        and (o.status not in ('canceled', 'incomplete_expired') or o.status = excluded.status);
+  if not found then
+    return backend.close_gate(p_event, 'stale');
+  end if;
+  return backend.close_gate(p_event, case
+    when s.status not in ('canceled', 'incomplete_expired') and exists (
+      select from public.subscriptions
+       where user_id = v_user and id <> s.id and status not in ('canceled', 'incomplete_expired'))
+    then 'recorded_second' else 'recorded' end);
+end $$;
+
+ALTER FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb) OWNER TO postgres;
+
+-- Name: FUNCTION record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb) IS 'Mirrors a subscription as just read: {id, customer_id, user_id, price_id, status, current_period_start, current_period_end, cancel_at_period_end, cancel_at, canceled_at, ended_at, created}. Moves no credits. Outcomes: recorded, recorded_second, stale, parked, ignored, duplicate, unknown_status.';
+
+-- Name: refund_generation(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.refund_generation(p_generation uuid) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  g public.generations;
+  d backend.dispatches;
+begin
+  select * into g from public.generations where id = p_generation for update;
+  if not found or g.status in ('succeeded', 'failed', 'canceled') then
+    return 'ignored';
+  end if;
+  update backend.dispatches
+     set cancel_requested_at = coalesce(cancel_requested_at, ledger.clock()),
+         -- what its user canceled ends as canceled; what is stored ends by what is there
+         cancel_reason = case when g.status <> 'storing' and cancel_reason = 'user' then 'user' else 'operator' end
+   where generation_id = p_generation
+  returning * into d;
+  if d.failures >= backend.poison_after() or (g.status = 'queued' and d.sent_at is null) then
+    perform backend.end_canceled(g, d.cancel_reason, 'refunded by the operator');
+    return 'refunded';
+  end if;
+  perform backend.retry_generation(p_generation);
+  return 'asking';
+end $$;
+
+ALTER FUNCTION backend.refund_generation(p_generation uuid) OWNER TO postgres;
+
+-- Name: FUNCTION refund_generation(p_generation uuid); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.refund_generation(p_generation uuid) IS 'Ends a generation for the operator. The next sweep cancels at the provider first, or settles with what is stored; what is poisoned or was never sent is refunded at once. Outcomes: refunded, asking, ignored.';
+
+-- Name: request_cancel(uuid, uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+#variable_conflict use_column
+declare
+  g public.generations;
+  d backend.dispatches;
+begin
+  select * into g from public.generations where id = p_generation and user_id = p_user for update;
+  if not found then
+    outcome := 'not_found';
+    return;
+  end if;
+  select * into d from backend.dispatches where generation_id = p_generation;
+  provider_generation_id := d.provider_generation_id;
+  if g.status = 'canceled' then
+    outcome := 'canceled';
+  elsif g.status not in ('queued', 'processing') then
+    outcome := 'not_cancelable';
+  elsif g.status = 'queued' and d.sent_at is null then
+    -- certainly not with the provider: nobody has to be asked
+    update backend.dispatches set cancel_requested_at = ledger.clock(), cancel_reason = 'user'
+     where generation_id = p_generation;
+    perform backend.end_canceled(g, 'user', 'canceled before it was sent');
+    outcome := 'canceled';
+  else
+    outcome := 'cancel_requested';
+    update backend.dispatches
+       set cancel_requested_at = coalesce(cancel_requested_at, ledger.clock()),
+           cancel_reason = 'user',
+           -- whoever asked also asks the provider; the sweep does if that one dies
+           wake_at = least(wake_at, ledger.clock() + interval '15 seconds')
+     where generation_id = p_generation;
+    if d.cancel_requested_at is null then
+      insert into public.generation_events (generation_id, user_id, from_status, to_status, reason, created_at)
+        values (g.id, g.user_id, g.status, g.status, 'cancel requested', ledger.clock());
+    end if;
+  end if;
+  select g.status into status from public.generations g where g.id = p_generation;
+end $$;
+
+ALTER FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) OWNER TO postgres;
+
+-- Name: FUNCTION request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) IS 'A user wants a generation canceled. What the provider may have is only marked: ask it, then record what it said. Outcomes: canceled (now or before), cancel_requested, not_cancelable, not_found.';
+
+-- Name: request_stop(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.request_stop(p_generation uuid, p_reason text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update backend.dispatches
+     set cancel_requested_at = ledger.clock(), cancel_reason = p_reason
+   where generation_id = p_generation and finished_at is null and cancel_requested_at is null
+$$;
+
+ALTER FUNCTION backend.request_stop(p_generation uuid, p_reason text) OWNER TO postgres;
+
+-- Name: FUNCTION request_stop(p_generation uuid, p_reason text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.request_stop(p_generation uuid, p_reason text) IS 'Notes that the provider is to be asked to stop, because of a deadline or by the operator. A cancel of the user''s stays the user''s.';
+
+-- Name: retry_generation(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.retry_generation(p_generation uuid) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  update backend.dispatches
+     set attempts = 0, failures = 0, leased_until = null, lease_owner = null, wake_at = ledger.clock()
+   where generation_id = p_generation and finished_at is null;
+  return case when found then 'waking' else 'ignored' end;
+end $$;
+
+ALTER FUNCTION backend.retry_generation(p_generation uuid) OWNER TO postgres;
+
+-- Name: FUNCTION retry_generation(p_generation uuid); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.retry_generation(p_generation uuid) IS 'Makes the next sweep take a generation, however often it failed. Outcomes: waking, ignored (finished or unknown).';
+
+-- Name: reverse_payment(text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.reverse_payment(p_payment_intent text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_payment backend.payments;
+  v_session text;
+  v_key text;
+  v_outcome text := 'noted';
+begin
+  update backend.payments p
+     set reversed_minor = least(p.amount_minor, coalesce((
+           select sum(r.amount_minor) from public.payment_reversals r
+            where r.payment_intent_id = p.payment_intent_id and r.counts and r.currency = p.currency), 0))
+   where p.payment_intent_id = p_payment_intent
+   returning * into v_payment;
+  if not found then
+    return v_outcome;
+  end if;
+  update public.payment_reversals set user_id = v_payment.user_id
+   where payment_intent_id = p_payment_intent and user_id is distinct from v_payment.user_id;
+  if v_payment.purchase_id is not null then
+    select stripe_session_id into v_session from public.purchases where id = v_payment.purchase_id;
+    return backend.set_reversed('cs:' || v_session, v_payment.reversed_minor, v_payment.amount_minor);
+  end if;
+  -- all of them first: no period is waited for once a balance is held
+  perform from public.plan_periods where invoice_id = v_payment.invoice_id order by source_key for update;
+  for v_key in
+    select source_key from public.plan_periods where invoice_id = v_payment.invoice_id order by source_key
+  loop
+    v_outcome := case v_outcome when 'noted' then 'unchanged' else v_outcome end;
+    v_outcome := coalesce(nullif(backend.reverse_period(v_key), 'unchanged'), v_outcome);
+  end loop;
+  return v_outcome;
+end $$;
+
+ALTER FUNCTION backend.reverse_payment(p_payment_intent text) OWNER TO postgres;
+
+-- Name: FUNCTION reverse_payment(p_payment_intent text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.reverse_payment(p_payment_intent text) IS 'Counts a payment''s reversals and applies them to what it paid; the caller holds the payment and its invoice. Outcomes: clawed_back, restored, unchanged, noted.';
+
+-- Name: reverse_period(text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.reverse_period(p_source_key text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_period public.plan_periods;
+  v_reversed numeric;
+  v_charged numeric;
+  v_prorated numeric;
+  v_outcome text := 'unchanged';
+  v_change text;
+begin
+  select * into v_period from public.plan_periods where source_key = p_source_key for update;
+  select coalesce(sum(reversed_minor), 0), coalesce(sum(amount_minor), 0) into v_reversed, v_charged
+    from backend.payments where invoice_id = v_period.invoice_id;
+  v_charged := greatest(v_charged, 1);
+  v_prorated := least(v_period.prorated_minor, v_period.amount_minor);
+  v_period.amount_minor := greatest(v_period.amount_minor, 1);
+  for v_month in 1 .. v_period.granted_months loop
+    v_change := backend.set_reversed(
+      backend.month_key(v_period, v_month),
+      v_reversed * v_period.amount_minor + v_prorated * v_charged,
+      v_charged * v_period.amount_minor);
+    if v_change <> 'unchanged' then
+      v_outcome := v_change;
+    end if;
+  end loop;
+  return v_outcome;
+end $$;
+
+ALTER FUNCTION backend.reverse_period(p_source_key text) OWNER TO postgres;
+
+-- Name: FUNCTION reverse_period(p_source_key text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.reverse_period(p_source_key text) IS 'Reverses what is due of a period''s grants: the share of its invoice''s payments that went back and the share later invoices credited. Outcomes: clawed_back, restored, unchanged.';
+
+-- Name: set_reversed(text, numeric, numeric); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.set_reversed(p_source_key text, p_part numeric, p_whole numeric) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_grant record;
+  v_target numeric := 0;
+  v_count bigint;
+begin
+  select id, amount, reversed into v_grant from public.credit_grants where source_key = p_source_key;
+  if not found then
+    return 'noted';
+  end if;
+  if p_part >= p_whole and p_part > 0 then
+    v_target := v_grant.amount;
+  elsif p_part > 0 then
+    v_target := div(v_grant.amount * 1000 * p_part, p_whole) / 1000;  -- rounded down, and exactly so
+  end if;
+  if v_target = v_grant.reversed then
+    return 'unchanged';
+  end if;
+  -- one key for each total that was ever set: the caller's lock keeps two from counting alike
+  select count(*) into v_count from public.credit_reversals where grant_id = v_grant.id;
+  return ledger.reverse(p_source_key, format('rev:%s:%s', p_source_key, v_count + 1), v_target);
+end $$;
+
+ALTER FUNCTION backend.set_reversed(p_source_key text, p_part numeric, p_whole numeric) OWNER TO postgres;
+
+-- Name: FUNCTION set_reversed(p_source_key text, p_part numeric, p_whole numeric); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.set_reversed(p_source_key text, p_part numeric, p_whole numeric) IS 'Reverses a share of a grant. Outcomes: clawed_back, restored, unchanged, noted.';
+
+-- Name: take_ticket(); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.take_ticket() RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select nextval('backend.tickets') $$;
+
+ALTER FUNCTION backend.take_ticket() OWNER TO postgres;
+
+-- Name: FUNCTION take_ticket(); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.take_ticket() IS 'A number for one reading of a state, taken before the reading.';
+
+-- Name: unmatched_reversals(integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.unmatched_reversals(p_limit integer, p_idle_seconds integer DEFAULT 900) RETURNS TABLE(id text, payment_intent_id text)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update public.payment_reversals u set looked_for_at = ledger.clock()
+   where u.id in (
+     select r.id from public.payment_reversals r
+      where r.user_id is null
+        and r.created_at > ledger.clock() - interval '30 days'
+        and (r.looked_for_at is null or r.looked_for_at <= ledger.clock() - p_idle_seconds * interval '1 second')
+        -- not `not exists`: this form is a lookup for each, and stops at the limit
+        and (select p.created_at from backend.payments p where p.payment_intent_id = r.payment_intent_id) is null
+      order by r.looked_for_at nulls first
+      limit p_limit
+      for update skip locked)
+  returning u.id, u.payment_intent_id
+$$;
+
+ALTER FUNCTION backend.unmatched_reversals(p_limit integer, p_idle_seconds integer) OWNER TO postgres;
+
+-- Name: FUNCTION unmatched_reversals(p_limit integer, p_idle_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.unmatched_reversals(p_limit integer, p_idle_seconds integer) IS 'Refunds and disputes of the last 30 days whose payment is not known, those not looked for the longest first: to be asked of Stripe.';
+
+-- Name: user_of_customer(text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.user_of_customer(p_customer_id text) RETURNS uuid
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select coalesce(
+    (select user_id from backend.customers where stripe_customer_id = p_customer_id),
+    (select (array_agg(user_id))[1] from backend.customers where forgotten @> array[p_customer_id]))
+$$;
+
+ALTER FUNCTION backend.user_of_customer(p_customer_id text) OWNER TO postgres;
+
+-- Name: FUNCTION user_of_customer(p_customer_id text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.user_of_customer(p_customer_id text) IS 'Whose customer it is or was; null of an unknown one.';
 
 -- Name: audit(uuid); Type: FUNCTION; Schema: ledger; Owner: postgres
 
@@ -1634,6 +3253,30 @@ ALTER FUNCTION ledger.verify(p_seal_id bigint, p_seal_hash text) OWNER TO postgr
 
 COMMENT ON FUNCTION ledger.verify(p_seal_id bigint, p_seal_hash text) IS 'A row for each sealed entry that was changed, removed or inserted since, and for each broken seal; none when nothing was touched. With a seal''s id and hash noted elsewhere it also finds a chain that was written anew.';
 
+-- Name: customers; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.customers (
+    user_id uuid NOT NULL,
+    stripe_customer_id text,
+    number integer DEFAULT 1 NOT NULL,
+    forgotten text[] DEFAULT '{}'::text[] NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE backend.customers OWNER TO postgres;
+
+-- Name: TABLE customers; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.customers IS 'One Stripe customer for each user.';
+
+-- Name: COLUMN customers.number; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.customers.number IS 'The how-manieth customer of this user it is, or will be: part of the idempotency key it is created with.';
+
+-- Name: COLUMN customers.forgotten; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.customers.forgotten IS 'Customers that were deleted at Stripe. Late events still name them.';
+
 -- Name: dispatches; Type: TABLE; Schema: backend; Owner: postgres
 
 CREATE TABLE backend.dispatches (
@@ -1642,11 +3285,20 @@ CREATE TABLE backend.dispatches (
     price jsonb NOT NULL,
     provider_generation_id text,
     output_urls jsonb,
-    attempts integer DEFAULT 0 NOT NULL,
     dispatched_at timestamp with time zone DEFAULT now() NOT NULL,
+    sent_at timestamp with time zone,
+    submitted_at timestamp with time zone,
+    cancel_requested_at timestamp with time zone,
+    cancel_reason text,
     moved_at timestamp with time zone DEFAULT now() NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    last_error text,
     leased_until timestamp with time zone,
-    finished_at timestamp with time zone
+    lease_owner text,
+    wake_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    CONSTRAINT cancel_reason_is_known CHECK ((cancel_reason = ANY (ARRAY['user'::text, 'deadline'::text, 'operator'::text])))
 )
 WITH (fillfactor='70');
 
@@ -1668,13 +3320,53 @@ COMMENT ON COLUMN backend.dispatches.price IS 'The price the reservation was com
 
 COMMENT ON COLUMN backend.dispatches.output_urls IS 'What the provider delivered; null until it succeeds. Set once, so a second success cannot reopen anything.';
 
+-- Name: COLUMN dispatches.dispatched_at; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.dispatched_at IS 'When it was first ready to be sent: the provider keeps the key for 24 hours from then.';
+
+-- Name: COLUMN dispatches.sent_at; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.sent_at IS 'Since when the provider may have it. Null while it is certain that it has not.';
+
+-- Name: COLUMN dispatches.submitted_at; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.submitted_at IS 'When we learned the provider''s id; the deadline counts from here.';
+
+-- Name: COLUMN dispatches.cancel_requested_at; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.cancel_requested_at IS 'Since when the provider is to cancel it. It may still be too late for that.';
+
+-- Name: COLUMN dispatches.cancel_reason; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.cancel_reason IS 'Who wants it canceled: decides whether it ends as canceled or as failed.';
+
 -- Name: COLUMN dispatches.moved_at; Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON COLUMN backend.dispatches.moved_at IS 'Last step; the sweep looks at what has not moved for a while.';
 
+-- Name: COLUMN dispatches.attempts; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.attempts IS 'How often the sweep took it since it last moved.';
+
+-- Name: COLUMN dispatches.failures; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.failures IS 'How often it broke whoever worked on it since it last moved. From backend.poison_after() on it is left to the operator.';
+
+-- Name: COLUMN dispatches.last_error; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.last_error IS 'Why the last try came to nothing.';
+
 -- Name: COLUMN dispatches.leased_until; Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON COLUMN backend.dispatches.leased_until IS 'Until then one sweep holds it, or it is to be left alone.';
+COMMENT ON COLUMN backend.dispatches.leased_until IS 'Until then one sweep or one settle worker holds it. A dead one''s lease passes on.';
+
+-- Name: COLUMN dispatches.lease_owner; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.lease_owner IS 'The message whose worker holds it; the same message may take it again.';
+
+-- Name: COLUMN dispatches.wake_at; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.dispatches.wake_at IS 'When the sweep is to look again. Null: when it has not moved for a while.';
 
 -- Name: inbox; Type: TABLE; Schema: backend; Owner: postgres
 
@@ -1694,6 +3386,165 @@ ALTER TABLE backend.inbox OWNER TO postgres;
 
 COMMENT ON TABLE backend.inbox IS 'Every verified callback, kept. One that came before its generation was known waits as parked.';
 
+-- Name: intake; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.intake (
+    id boolean DEFAULT true NOT NULL,
+    closed_at timestamp with time zone,
+    closed_until timestamp with time zone,
+    closures integer DEFAULT 0 NOT NULL,
+    generation_id uuid,
+    CONSTRAINT intake_is_one_row CHECK (id)
+);
+
+ALTER TABLE backend.intake OWNER TO postgres;
+
+-- Name: TABLE intake; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.intake IS 'Whether new generations are taken. Closed for everybody while the operator is out of credits at the provider.';
+
+-- Name: COLUMN intake.closed_until; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.intake.closed_until IS 'Null while open. When it passes, one generation goes through to try.';
+
+-- Name: COLUMN intake.closures; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.intake.closures IS 'Closures in a row: each waits twice as long.';
+
+-- Name: COLUMN intake.generation_id; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.intake.generation_id IS 'The generation the provider refused, to ask whether its price could be paid now. No foreign key: its lock would meet those of the generation.';
+
+-- Name: payments; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.payments (
+    payment_intent_id text NOT NULL,
+    purchase_id uuid,
+    invoice_id text,
+    user_id uuid,
+    amount_minor bigint NOT NULL,
+    currency text NOT NULL,
+    reversed_minor bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_is_not_negative CHECK ((amount_minor >= 0)),
+    CONSTRAINT pays_one_thing CHECK (((purchase_id IS NULL) <> (invoice_id IS NULL))),
+    CONSTRAINT reversed_is_within_amount CHECK (((reversed_minor >= 0) AND (reversed_minor <= amount_minor)))
+);
+
+ALTER TABLE backend.payments OWNER TO postgres;
+
+-- Name: TABLE payments; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.payments IS 'Which payment paid what. Refunds and disputes know only the payment.';
+
+-- Name: COLUMN payments.user_id; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.payments.user_id IS 'Null while the invoice is not known: it may come later, and it may be nobody''s of ours.';
+
+-- Name: COLUMN payments.reversed_minor; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.payments.reversed_minor IS 'What of it refunds and disputes took back, in total, as last counted.';
+
+-- Name: prices; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.prices (
+    id text NOT NULL,
+    product_id text,
+    lookup_key text,
+    active boolean NOT NULL,
+    deleted boolean NOT NULL,
+    currency text,
+    amount_minor bigint,
+    "interval" text,
+    kind text,
+    item_id text,
+    credits numeric(14,3),
+    months integer,
+    terms jsonb DEFAULT '{}'::jsonb NOT NULL,
+    ticket bigint NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_is_not_negative CHECK ((amount_minor >= 0)),
+    CONSTRAINT credits_are_positive CHECK ((credits > (0)::numeric)),
+    CONSTRAINT interval_is_known CHECK (("interval" = ANY (ARRAY['month'::text, 'year'::text]))),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['pack'::text, 'plan'::text]))),
+    CONSTRAINT months_are_positive CHECK ((months > 0)),
+    CONSTRAINT sold_things_have_terms CHECK (((kind IS NULL) OR ((item_id IS NOT NULL) AND ((kind = 'pack'::text) OR ((credits IS NOT NULL) AND (months IS NOT NULL) AND ("interval" IS NOT NULL))))))
+);
+
+ALTER TABLE backend.prices OWNER TO postgres;
+
+-- Name: TABLE prices; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.prices IS 'Stripe''s prices, mirrored, each with what it grants. Never removed: old invoices name old prices.';
+
+-- Name: COLUMN prices.kind; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.prices.kind IS 'Null: not ours, or not in the catalogue yet. Once set it is not cleared.';
+
+-- Name: COLUMN prices.credits; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.prices.credits IS 'Of a plan: the credits of one month. Of a pack: what it grants (for show; a purchase carries its own).';
+
+-- Name: COLUMN prices.months; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.prices.months IS 'How many months one period of a plan lasts.';
+
+-- Name: COLUMN prices.terms; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.prices.terms IS 'The catalogue''s grace_days, priority, yearly (drip, at_once) and grants_without_payment.';
+
+-- Name: products; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.products (
+    id text NOT NULL,
+    name text,
+    active boolean NOT NULL,
+    deleted boolean NOT NULL,
+    ticket bigint NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE backend.products OWNER TO postgres;
+
+-- Name: TABLE products; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.products IS 'Stripe''s products, mirrored: a price sells only while its product does.';
+
+-- Name: prorations; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.prorations (
+    source_key text NOT NULL,
+    subscription_id text NOT NULL,
+    price_id text NOT NULL,
+    invoice_id text NOT NULL,
+    amount_minor bigint NOT NULL,
+    starts_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_is_positive CHECK ((amount_minor > 0))
+);
+
+ALTER TABLE backend.prorations OWNER TO postgres;
+
+-- Name: TABLE prorations; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.prorations IS 'Lines of paid invoices that credit time not used. They count on the period they fall in, also when its invoice comes later.';
+
+-- Name: reconciliations; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.reconciliations (
+    name text NOT NULL,
+    since timestamp with time zone NOT NULL,
+    next_at timestamp with time zone NOT NULL,
+    leased_until timestamp with time zone
+);
+
+ALTER TABLE backend.reconciliations OWNER TO postgres;
+
+-- Name: TABLE reconciliations; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.reconciliations IS 'How far each comparison with Stripe''s own lists has come, and when the next is due.';
+
 -- Name: stripe_events; Type: TABLE; Schema: backend; Owner: postgres
 
 CREATE TABLE backend.stripe_events (
@@ -1702,14 +3553,40 @@ CREATE TABLE backend.stripe_events (
     object_id text,
     outcome text NOT NULL,
     created_at timestamp with time zone NOT NULL,
-    received_at timestamp with time zone DEFAULT now() NOT NULL
+    received_at timestamp with time zone DEFAULT now() NOT NULL,
+    parked_at timestamp with time zone,
+    attempts integer DEFAULT 1 NOT NULL,
+    leased_until timestamp with time zone
 );
 
 ALTER TABLE backend.stripe_events OWNER TO postgres;
 
 -- Name: TABLE stripe_events; Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON TABLE backend.stripe_events IS 'The gate: Stripe events that took effect or were refused for good, written in the transaction of their effect.';
+COMMENT ON TABLE backend.stripe_events IS 'The gate: Stripe events that took effect or were refused for good, written in the transaction of their effect. Those whose purchase, user or price is not known yet wait as parked.';
+
+-- Name: COLUMN stripe_events.parked_at; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.stripe_events.parked_at IS 'When it was parked first; kept when it takes effect later.';
+
+-- Name: COLUMN stripe_events.leased_until; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.stripe_events.leased_until IS 'Until then one sweep has a parked event in hand.';
+
+-- Name: tickets; Type: SEQUENCE; Schema: backend; Owner: postgres
+
+CREATE SEQUENCE backend.tickets
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE backend.tickets OWNER TO postgres;
+
+-- Name: SEQUENCE tickets; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON SEQUENCE backend.tickets IS 'Numbers taken before a state is read from Stripe.';
 
 -- Name: seal_horizon; Type: TABLE; Schema: ledger; Owner: postgres
 
@@ -1773,7 +3650,7 @@ CREATE TABLE public.assets (
     bytes bigint NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT bytes_are_within_limit CHECK (((bytes >= 1) AND (bytes <= 10485760))),
-    CONSTRAINT content_type_is_an_image CHECK ((content_type = ANY (ARRAY['image/jpeg'::text, 'image/png'::text, 'image/webp'::text, 'image/gif'::text])))
+    CONSTRAINT content_type_is_an_image CHECK ((content_type = ANY (ARRAY['image/jpeg'::text, 'image/png'::text, 'image/webp'::text])))
 );
 
 ALTER TABLE public.assets OWNER TO postgres;
@@ -1932,23 +3809,65 @@ ALTER TABLE public.generation_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDE
     CACHE 1
 );
 
+-- Name: payment_reversals; Type: TABLE; Schema: public; Owner: postgres
+
+CREATE TABLE public.payment_reversals (
+    id text NOT NULL,
+    kind text NOT NULL,
+    payment_intent_id text NOT NULL,
+    user_id uuid,
+    amount_minor bigint NOT NULL,
+    currency text NOT NULL,
+    status text NOT NULL,
+    counts boolean NOT NULL,
+    ticket bigint NOT NULL,
+    looked_for_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_is_not_negative CHECK ((amount_minor >= 0)),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['refund'::text, 'dispute'::text])))
+);
+
+ALTER TABLE public.payment_reversals OWNER TO postgres;
+
+-- Name: TABLE payment_reversals; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON TABLE public.payment_reversals IS 'Refunds and disputes, each in its newest state. One may be known before its payment.';
+
+-- Name: COLUMN payment_reversals.counts; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.payment_reversals.counts IS 'Whether the money is gone in this state.';
+
+-- Name: COLUMN payment_reversals.looked_for_at; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.payment_reversals.looked_for_at IS 'When the sweep last asked Stripe what it paid.';
+
 -- Name: purchases; Type: TABLE; Schema: public; Owner: postgres
 
 CREATE TABLE public.purchases (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     user_id uuid NOT NULL,
-    pack_id text NOT NULL,
+    kind text NOT NULL,
+    item_id text NOT NULL,
+    "interval" text,
     credits numeric(14,3) NOT NULL,
     amount_minor bigint NOT NULL,
     currency text NOT NULL,
+    priority smallint DEFAULT 100 NOT NULL,
+    expires_days integer,
     status text DEFAULT 'created'::text NOT NULL,
     stripe_session_id text,
     stripe_payment_intent_id text,
+    stripe_subscription_id text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     paid_at timestamp with time zone,
     CONSTRAINT amount_is_positive CHECK ((amount_minor > 0)),
     CONSTRAINT credits_are_positive CHECK ((credits > (0)::numeric)),
     CONSTRAINT currency_is_iso CHECK ((currency ~ '^[a-z]{3}$'::text)),
+    CONSTRAINT expires_days_are_positive CHECK ((expires_days > 0)),
+    CONSTRAINT interval_is_known CHECK (("interval" = ANY (ARRAY['month'::text, 'year'::text]))),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['pack'::text, 'plan'::text]))),
+    CONSTRAINT plans_have_an_interval CHECK (((kind = 'plan'::text) = ("interval" IS NOT NULL))),
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['created'::text, 'open'::text, 'pending'::text, 'paid'::text, 'failed'::text, 'expired'::text])))
 );
 
@@ -1956,19 +3875,73 @@ ALTER TABLE public.purchases OWNER TO postgres;
 
 -- Name: TABLE purchases; Type: COMMENT; Schema: public; Owner: postgres
 
-COMMENT ON TABLE public.purchases IS 'What a user set out to buy, and what became of it. The only source of what a payment grants.';
+COMMENT ON TABLE public.purchases IS 'What a user set out to buy, and what became of it. The only source of what the payment of a pack grants.';
 
 -- Name: COLUMN purchases.id; Type: COMMENT; Schema: public; Owner: postgres
 
 COMMENT ON COLUMN public.purchases.id IS 'Travels through Stripe as client_reference_id.';
 
+-- Name: COLUMN purchases.item_id; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.purchases.item_id IS 'The pack or the plan, as the catalogue names it.';
+
+-- Name: COLUMN purchases.credits; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.purchases.credits IS 'Of a pack: what its payment grants. Of a plan: the credits of a month, for show; its invoices grant.';
+
 -- Name: COLUMN purchases.amount_minor; Type: COMMENT; Schema: public; Owner: postgres
 
 COMMENT ON COLUMN public.purchases.amount_minor IS 'Price in the currency''s minor unit (cents).';
 
+-- Name: COLUMN purchases.expires_days; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.purchases.expires_days IS 'How long the credits of a pack live from their payment; null: for ever.';
+
 -- Name: COLUMN purchases.status; Type: COMMENT; Schema: public; Owner: postgres
 
-COMMENT ON COLUMN public.purchases.status IS 'created: no session yet; open: at the payment page; pending: a delayed method is on its way; paid: credits granted; failed, expired: nothing granted.';
+COMMENT ON COLUMN public.purchases.status IS 'created: no session yet; open: at the payment page; pending: a delayed method is on its way; paid: credits granted, or subscribed; failed, expired: nothing granted.';
+
+-- Name: subscriptions; Type: TABLE; Schema: public; Owner: postgres
+
+CREATE TABLE public.subscriptions (
+    id text NOT NULL,
+    user_id uuid NOT NULL,
+    customer_id text,
+    plan_id text NOT NULL,
+    price_id text NOT NULL,
+    "interval" text NOT NULL,
+    status text NOT NULL,
+    current_period_start timestamp with time zone,
+    current_period_end timestamp with time zone,
+    cancel_at_period_end boolean NOT NULL,
+    cancel_at timestamp with time zone,
+    canceled_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    ticket bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['incomplete'::text, 'incomplete_expired'::text, 'trialing'::text, 'active'::text, 'past_due'::text, 'unpaid'::text, 'paused'::text, 'canceled'::text])))
+);
+
+ALTER TABLE public.subscriptions OWNER TO postgres;
+
+-- Name: TABLE subscriptions; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON TABLE public.subscriptions IS 'Stripe''s subscriptions, mirrored. They show a plan; credits come from its paid invoices.';
+
+-- Name: COLUMN subscriptions.status; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.subscriptions.status IS 'As Stripe names it. canceled and incomplete_expired are final.';
+
+-- Name: customers customers_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.customers
+    ADD CONSTRAINT customers_pkey PRIMARY KEY (user_id);
+
+-- Name: customers customers_stripe_customer_id_key; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.customers
+    ADD CONSTRAINT customers_stripe_customer_id_key UNIQUE (stripe_customer_id);
 
 -- Name: dispatches dispatches_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
 
@@ -1984,6 +3957,36 @@ ALTER TABLE ONLY backend.dispatches
 
 ALTER TABLE ONLY backend.inbox
     ADD CONSTRAINT inbox_pkey PRIMARY KEY (delivery_id);
+
+-- Name: intake intake_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.intake
+    ADD CONSTRAINT intake_pkey PRIMARY KEY (id);
+
+-- Name: payments payments_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.payments
+    ADD CONSTRAINT payments_pkey PRIMARY KEY (payment_intent_id);
+
+-- Name: prices prices_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.prices
+    ADD CONSTRAINT prices_pkey PRIMARY KEY (id);
+
+-- Name: products products_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.products
+    ADD CONSTRAINT products_pkey PRIMARY KEY (id);
+
+-- Name: prorations prorations_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.prorations
+    ADD CONSTRAINT prorations_pkey PRIMARY KEY (source_key);
+
+-- Name: reconciliations reconciliations_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.reconciliations
+    ADD CONSTRAINT reconciliations_pkey PRIMARY KEY (name);
 
 -- Name: stripe_events stripe_events_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
 
@@ -2065,6 +4068,16 @@ ALTER TABLE ONLY public.generations
 ALTER TABLE ONLY public.generations
     ADD CONSTRAINT one_generation_per_key UNIQUE (user_id, idempotency_key);
 
+-- Name: payment_reversals payment_reversals_pkey; Type: CONSTRAINT; Schema: public; Owner: postgres
+
+ALTER TABLE ONLY public.payment_reversals
+    ADD CONSTRAINT payment_reversals_pkey PRIMARY KEY (id);
+
+-- Name: plan_periods plan_periods_pkey; Type: CONSTRAINT; Schema: public; Owner: postgres
+
+ALTER TABLE ONLY public.plan_periods
+    ADD CONSTRAINT plan_periods_pkey PRIMARY KEY (source_key);
+
 -- Name: purchases purchases_pkey; Type: CONSTRAINT; Schema: public; Owner: postgres
 
 ALTER TABLE ONLY public.purchases
@@ -2080,13 +4093,55 @@ ALTER TABLE ONLY public.purchases
 ALTER TABLE ONLY public.purchases
     ADD CONSTRAINT purchases_stripe_session_id_key UNIQUE (stripe_session_id);
 
+-- Name: purchases purchases_stripe_subscription_id_key; Type: CONSTRAINT; Schema: public; Owner: postgres
+
+ALTER TABLE ONLY public.purchases
+    ADD CONSTRAINT purchases_stripe_subscription_id_key UNIQUE (stripe_subscription_id);
+
+-- Name: subscriptions subscriptions_pkey; Type: CONSTRAINT; Schema: public; Owner: postgres
+
+ALTER TABLE ONLY public.subscriptions
+    ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (id);
+
+-- Name: customers_forgotten; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX customers_forgotten ON backend.customers USING gin (forgotten);
+
+-- Name: dispatches_failing; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX dispatches_failing ON backend.dispatches USING btree (failures) WHERE ((finished_at IS NULL) AND (failures > 0));
+
 -- Name: dispatches_unfinished; Type: INDEX; Schema: backend; Owner: postgres
 
-CREATE INDEX dispatches_unfinished ON backend.dispatches USING btree (moved_at) WHERE (finished_at IS NULL);
+CREATE INDEX dispatches_unfinished ON backend.dispatches USING btree (moved_at) WHERE ((finished_at IS NULL) AND (wake_at IS NULL));
+
+-- Name: dispatches_waking; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX dispatches_waking ON backend.dispatches USING btree (wake_at) WHERE ((finished_at IS NULL) AND (wake_at IS NOT NULL));
 
 -- Name: inbox_parked; Type: INDEX; Schema: backend; Owner: postgres
 
 CREATE INDEX inbox_parked ON backend.inbox USING btree (provider_generation_id, received_at) WHERE (outcome = 'parked'::text);
+
+-- Name: payments_invoice; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX payments_invoice ON backend.payments USING btree (invoice_id);
+
+-- Name: payments_purchase; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX payments_purchase ON backend.payments USING btree (purchase_id);
+
+-- Name: prices_lookup_key; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX prices_lookup_key ON backend.prices USING btree (lookup_key);
+
+-- Name: prorations_subscription; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX prorations_subscription ON backend.prorations USING btree (subscription_id, price_id);
+
+-- Name: stripe_events_parked; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX stripe_events_parked ON backend.stripe_events USING btree (leased_until NULLS FIRST, parked_at) WHERE (outcome = 'parked'::text);
 
 -- Name: assets_user; Type: INDEX; Schema: public; Owner: postgres
 
@@ -2144,9 +4199,41 @@ CREATE INDEX generations_active ON public.generations USING btree (user_id) WHER
 
 CREATE INDEX generations_library ON public.generations USING btree (user_id, created_at DESC, id DESC);
 
+-- Name: payment_reversals_payment; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX payment_reversals_payment ON public.payment_reversals USING btree (payment_intent_id);
+
+-- Name: payment_reversals_unmatched; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX payment_reversals_unmatched ON public.payment_reversals USING btree (looked_for_at NULLS FIRST) WHERE (user_id IS NULL);
+
+-- Name: payment_reversals_user; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX payment_reversals_user ON public.payment_reversals USING btree (user_id, created_at DESC);
+
+-- Name: plan_periods_due; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX plan_periods_due ON public.plan_periods USING btree (next_month_at) WHERE (next_month_at IS NOT NULL);
+
+-- Name: plan_periods_invoice; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX plan_periods_invoice ON public.plan_periods USING btree (invoice_id);
+
+-- Name: plan_periods_subscription; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX plan_periods_subscription ON public.plan_periods USING btree (subscription_id, price_id, starts_at);
+
+-- Name: plan_periods_user; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX plan_periods_user ON public.plan_periods USING btree (user_id, created_at DESC);
+
 -- Name: purchases_user; Type: INDEX; Schema: public; Owner: postgres
 
 CREATE INDEX purchases_user ON public.purchases USING btree (user_id, created_at DESC);
+
+-- Name: subscriptions_user; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX subscriptions_user ON public.subscriptions USING btree (user_id, created_at DESC);
 
 -- Name: credit_ledger credit_ledger_is_append_only; Type: TRIGGER; Schema: public; Owner: postgres
 
@@ -2156,6 +4243,11 @@ CREATE TRIGGER credit_ledger_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE 
 
 ALTER TABLE ONLY backend.dispatches
     ADD CONSTRAINT dispatches_generation_id_fkey FOREIGN KEY (generation_id) REFERENCES public.generations(id);
+
+-- Name: payments payments_purchase_id_fkey; Type: FK CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.payments
+    ADD CONSTRAINT payments_purchase_id_fkey FOREIGN KEY (purchase_id) REFERENCES public.purchases(id);
 
 -- Name: credit_reversals credit_reversals_grant_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: postgres
 
@@ -2167,6 +4259,10 @@ ALTER TABLE ONLY public.credit_reversals
 ALTER TABLE ONLY public.generation_events
     ADD CONSTRAINT generation_events_generation_id_fkey FOREIGN KEY (generation_id) REFERENCES public.generations(id);
 
+-- Name: customers; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.customers ENABLE ROW LEVEL SECURITY;
+
 -- Name: dispatches; Type: ROW SECURITY; Schema: backend; Owner: postgres
 
 ALTER TABLE backend.dispatches ENABLE ROW LEVEL SECURITY;
@@ -2174,6 +4270,30 @@ ALTER TABLE backend.dispatches ENABLE ROW LEVEL SECURITY;
 -- Name: inbox; Type: ROW SECURITY; Schema: backend; Owner: postgres
 
 ALTER TABLE backend.inbox ENABLE ROW LEVEL SECURITY;
+
+-- Name: intake; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.intake ENABLE ROW LEVEL SECURITY;
+
+-- Name: payments; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.payments ENABLE ROW LEVEL SECURITY;
+
+-- Name: prices; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.prices ENABLE ROW LEVEL SECURITY;
+
+-- Name: products; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.products ENABLE ROW LEVEL SECURITY;
+
+-- Name: prorations; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.prorations ENABLE ROW LEVEL SECURITY;
+
+-- Name: reconciliations; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.reconciliations ENABLE ROW LEVEL SECURITY;
 
 -- Name: stripe_events; Type: ROW SECURITY; Schema: backend; Owner: postgres
 
@@ -2247,13 +4367,37 @@ CREATE POLICY "own rows" ON public.generation_events FOR SELECT TO authenticated
 
 CREATE POLICY "own rows" ON public.generations FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
 
+-- Name: payment_reversals own rows; Type: POLICY; Schema: public; Owner: postgres
+
+CREATE POLICY "own rows" ON public.payment_reversals FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
+
+-- Name: plan_periods own rows; Type: POLICY; Schema: public; Owner: postgres
+
+CREATE POLICY "own rows" ON public.plan_periods FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
+
 -- Name: purchases own rows; Type: POLICY; Schema: public; Owner: postgres
 
 CREATE POLICY "own rows" ON public.purchases FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
 
+-- Name: subscriptions own rows; Type: POLICY; Schema: public; Owner: postgres
+
+CREATE POLICY "own rows" ON public.subscriptions FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
+
+-- Name: payment_reversals; Type: ROW SECURITY; Schema: public; Owner: postgres
+
+ALTER TABLE public.payment_reversals ENABLE ROW LEVEL SECURITY;
+
+-- Name: plan_periods; Type: ROW SECURITY; Schema: public; Owner: postgres
+
+ALTER TABLE public.plan_periods ENABLE ROW LEVEL SECURITY;
+
 -- Name: purchases; Type: ROW SECURITY; Schema: public; Owner: postgres
 
 ALTER TABLE public.purchases ENABLE ROW LEVEL SECURITY;
+
+-- Name: subscriptions; Type: ROW SECURITY; Schema: public; Owner: postgres
+
+ALTER TABLE public.subscriptions ENABLE ROW LEVEL SECURITY;
 
 -- Name: SCHEMA backend; Type: ACL; Schema: -; Owner: postgres
 
@@ -2275,44 +4419,132 @@ GRANT USAGE ON SCHEMA public TO service_role;
 REVOKE ALL ON FUNCTION backend.abandon(p_generation uuid, p_error_code text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.abandon(p_generation uuid, p_error_code text) TO holdfast_backend;
 
+-- Name: FUNCTION adopt_customer(p_user uuid, p_customer_id text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.adopt_customer(p_user uuid, p_customer_id text) FROM PUBLIC;
+
 -- Name: FUNCTION apply_result(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, p_reason text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.apply_result(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, p_reason text) FROM PUBLIC;
+
+-- Name: FUNCTION at(p_unix text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.at(p_unix text) FROM PUBLIC;
 
 -- Name: FUNCTION attach_checkout_session(p_purchase uuid, p_session_id text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text) TO holdfast_backend;
 
+-- Name: FUNCTION begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean) TO holdfast_backend;
+
+-- Name: FUNCTION begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) TO holdfast_backend;
+
+-- Name: FUNCTION claim_parked(p_limit integer, p_lease_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.claim_parked(p_limit integer, p_lease_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.claim_parked(p_limit integer, p_lease_seconds integer) TO holdfast_backend;
+
+-- Name: FUNCTION claim_reconciliation(p_name text, p_every_seconds integer, p_lease_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.claim_reconciliation(p_name text, p_every_seconds integer, p_lease_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.claim_reconciliation(p_name text, p_every_seconds integer, p_lease_seconds integer) TO holdfast_backend;
+
 -- Name: FUNCTION claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) TO holdfast_backend;
+
+-- Name: FUNCTION close_gate(p_event jsonb, p_outcome text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.close_gate(p_event jsonb, p_outcome text) FROM PUBLIC;
+
+-- Name: FUNCTION close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.close_intake(p_generation uuid, OUT closed_until timestamp with time zone, OUT closures integer) TO holdfast_backend;
 
 -- Name: FUNCTION complete_generation(p_generation uuid, p_outputs jsonb, p_error_code text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.complete_generation(p_generation uuid, p_outputs jsonb, p_error_code text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.complete_generation(p_generation uuid, p_outputs jsonb, p_error_code text) TO holdfast_backend;
 
--- Name: FUNCTION create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION count_poisoned(); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.count_poisoned() FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.count_poisoned() TO holdfast_backend;
 
--- Name: FUNCTION create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION count_prorations(p_subscriptions text[]); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.count_prorations(p_subscriptions text[]) FROM PUBLIC;
 
--- Name: FUNCTION create_purchase(p_user uuid, p_pack_id text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION counts(p_kind text, p_status text, p_counts boolean); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.create_purchase(p_user uuid, p_pack_id text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.create_purchase(p_user uuid, p_pack_id text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.counts(p_kind text, p_status text, p_counts boolean) FROM PUBLIC;
 
--- Name: FUNCTION get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_bytes bigint, p_per_hour integer, OUT outcome text, OUT asset_id uuid, OUT path text, OUT retry_after_seconds integer) TO holdfast_backend;
+
+-- Name: FUNCTION create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) TO holdfast_backend;
+
+-- Name: FUNCTION create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) TO holdfast_backend;
+
+-- Name: FUNCTION drip_due(p_limit integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.drip_due(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.drip_due(p_limit integer) TO holdfast_backend;
+
+-- Name: TABLE generations; Type: ACL; Schema: public; Owner: postgres
+
+GRANT SELECT ON TABLE public.generations TO authenticated;
+
+-- Name: FUNCTION end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.end_canceled(p_generation public.generations, p_cancel_reason text, p_reason text) FROM PUBLIC;
+
+-- Name: FUNCTION end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) TO holdfast_backend;
+
+-- Name: FUNCTION find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) TO holdfast_backend;
+
+-- Name: FUNCTION find_price(p_lookup_key text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.find_price(p_lookup_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.find_price(p_lookup_key text) TO holdfast_backend;
+
+-- Name: FUNCTION finish_reconciliation(p_name text, p_since timestamp with time zone); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.finish_reconciliation(p_name text, p_since timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.finish_reconciliation(p_name text, p_since timestamp with time zone) TO holdfast_backend;
+
+-- Name: FUNCTION forget_customer(p_customer_id text, p_event jsonb); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.forget_customer(p_customer_id text, p_event jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.forget_customer(p_customer_id text, p_event jsonb) TO holdfast_backend;
+
+-- Name: FUNCTION get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) TO holdfast_backend;
 
 -- Name: FUNCTION get_assets(p_user uuid, p_assets uuid[]); Type: ACL; Schema: backend; Owner: postgres
 
@@ -2324,14 +4556,20 @@ GRANT ALL ON FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) TO holdfa
 REVOKE ALL ON FUNCTION backend.get_checkout(p_user uuid, p_session_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.get_checkout(p_user uuid, p_session_id text) TO holdfast_backend;
 
--- Name: TABLE generations; Type: ACL; Schema: public; Owner: postgres
+-- Name: FUNCTION get_customer(p_user uuid, OUT stripe_customer_id text, OUT number integer); Type: ACL; Schema: backend; Owner: postgres
 
-GRANT SELECT ON TABLE public.generations TO authenticated;
+REVOKE ALL ON FUNCTION backend.get_customer(p_user uuid, OUT stripe_customer_id text, OUT number integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.get_customer(p_user uuid, OUT stripe_customer_id text, OUT number integer) TO holdfast_backend;
 
 -- Name: FUNCTION get_generation(p_user uuid, p_generation uuid); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.get_generation(p_user uuid, p_generation uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.get_generation(p_user uuid, p_generation uuid) TO holdfast_backend;
+
+-- Name: FUNCTION get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) TO holdfast_backend;
 
 -- Name: FUNCTION get_settlement(p_generation uuid, OUT status text, OUT user_id uuid, OUT kind text, OUT output_count integer, OUT output_urls jsonb); Type: ACL; Schema: backend; Owner: postgres
 
@@ -2341,6 +4579,33 @@ GRANT ALL ON FUNCTION backend.get_settlement(p_generation uuid, OUT status text,
 -- Name: FUNCTION give_up(p_generation public.generations, p_to text, p_reason text, p_code text, p_message text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.give_up(p_generation public.generations, p_to text, p_reason text, p_code text, p_message text) FROM PUBLIC;
+
+-- Name: FUNCTION give_up_parked(p_event_id text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.give_up_parked(p_event_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.give_up_parked(p_event_id text) TO holdfast_backend;
+
+-- Name: FUNCTION grant_months(p_source_key text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.grant_months(p_source_key text) FROM PUBLIC;
+
+-- Name: FUNCTION invoice_lines(p_invoice jsonb); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.invoice_lines(p_invoice jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION link_customer(p_user uuid, p_number integer, p_customer_id text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.link_customer(p_user uuid, p_number integer, p_customer_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.link_customer(p_user uuid, p_number integer, p_customer_id text) TO holdfast_backend;
+
+-- Name: FUNCTION link_payment(p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.link_payment(p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text) FROM PUBLIC;
+
+-- Name: FUNCTION list_catalog(); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.list_catalog() FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.list_catalog() TO holdfast_backend;
 
 -- Name: FUNCTION list_generations(p_user uuid, p_status text, p_before timestamp with time zone, p_before_id uuid, p_limit integer); Type: ACL; Schema: backend; Owner: postgres
 
@@ -2356,39 +4621,160 @@ GRANT SELECT ON TABLE public.credit_ledger TO authenticated;
 REVOKE ALL ON FUNCTION backend.list_ledger(p_user uuid, p_before_id bigint, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.list_ledger(p_user uuid, p_before_id bigint, p_limit integer) TO holdfast_backend;
 
+-- Name: FUNCTION list_stuck(p_idle_seconds integer, p_limit integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.list_stuck(p_idle_seconds integer, p_limit integer) FROM PUBLIC;
+
+-- Name: FUNCTION live_subscription(p_user uuid); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.live_subscription(p_user uuid) FROM PUBLIC;
+
+-- Name: FUNCTION lock(p_kind text, p_ids text[]); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.lock(p_kind text, p_ids text[]) FROM PUBLIC;
+
 -- Name: FUNCTION mark_refused(p_generation uuid, p_error_code text, p_error_message text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.mark_refused(p_generation uuid, p_error_code text, p_error_message text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.mark_refused(p_generation uuid, p_error_code text, p_error_message text) TO holdfast_backend;
 
--- Name: FUNCTION mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_generation_id text, OUT outcome text, OUT status text, OUT is_cancel_wanted boolean) TO holdfast_backend;
+
+-- Name: FUNCTION mark_unsent(p_generation uuid, p_seconds integer, p_error text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) TO holdfast_backend;
+
+-- Name: TABLE plan_periods; Type: ACL; Schema: public; Owner: postgres
+
+GRANT SELECT ON TABLE public.plan_periods TO authenticated;
+
+-- Name: FUNCTION month_key(p_period public.plan_periods, p_month integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.month_key(p_period public.plan_periods, p_month integer) FROM PUBLIC;
 
 -- Name: FUNCTION move(p_generation uuid, p_to text, p_reason text, p_error_code text, p_error_message text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.move(p_generation uuid, p_to text, p_reason text, p_error_code text, p_error_message text) FROM PUBLIC;
 
--- Name: FUNCTION postpone(p_generation uuid, p_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION open_gate(p_event jsonb); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.open_gate(p_event jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION open_intake(); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.open_intake() FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.open_intake() TO holdfast_backend;
+
+-- Name: FUNCTION parked_older_than(p_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.parked_older_than(p_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.parked_older_than(p_seconds integer) TO holdfast_backend;
+
+-- Name: FUNCTION payer(p_customer_id text, p_subscription_id text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.payer(p_customer_id text, p_subscription_id text) FROM PUBLIC;
+
+-- Name: FUNCTION poison_after(); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.poison_after() FROM PUBLIC;
+
+-- Name: FUNCTION postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean) TO holdfast_backend;
 
 -- Name: FUNCTION record_callback(p_delivery_id text, p_event text, p_provider_generation_id text, p_payload jsonb, OUT outcome text, OUT generation_id uuid, OUT status text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.record_callback(p_delivery_id text, p_event text, p_provider_generation_id text, p_payload jsonb, OUT outcome text, OUT generation_id uuid, OUT status text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.record_callback(p_delivery_id text, p_event text, p_provider_generation_id text, p_payload jsonb, OUT outcome text, OUT generation_id uuid, OUT status text) TO holdfast_backend;
 
--- Name: FUNCTION record_checkout_event(p_event_id text, p_event_type text, p_event_created timestamp with time zone, p_session_id text, p_purchase text, p_user text, p_state text, p_amount_minor bigint, p_currency text, p_payment_intent text); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION record_checkout(p_event jsonb, p_session jsonb); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.record_checkout_event(p_event_id text, p_event_type text, p_event_created timestamp with time zone, p_session_id text, p_purchase text, p_user text, p_state text, p_amount_minor bigint, p_currency text, p_payment_intent text) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.record_checkout_event(p_event_id text, p_event_type text, p_event_created timestamp with time zone, p_session_id text, p_purchase text, p_user text, p_state text, p_amount_minor bigint, p_currency text, p_payment_intent text) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.record_checkout(p_event jsonb, p_session jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.record_checkout(p_event jsonb, p_session jsonb) TO holdfast_backend;
+
+-- Name: FUNCTION record_invoice(p_event jsonb, p_invoice jsonb); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.record_invoice(p_event jsonb, p_invoice jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.record_invoice(p_event jsonb, p_invoice jsonb) TO holdfast_backend;
+
+-- Name: FUNCTION record_invoice_payment(p_event jsonb, p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.record_invoice_payment(p_event jsonb, p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.record_invoice_payment(p_event jsonb, p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text) TO holdfast_backend;
+
+-- Name: FUNCTION record_price(p_event jsonb, p_ticket bigint, p_price jsonb); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.record_price(p_event jsonb, p_ticket bigint, p_price jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.record_price(p_event jsonb, p_ticket bigint, p_price jsonb) TO holdfast_backend;
+
+-- Name: FUNCTION record_product(p_event jsonb, p_ticket bigint, p_product_id text, p_name text, p_active boolean, p_deleted boolean); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.record_product(p_event jsonb, p_ticket bigint, p_product_id text, p_name text, p_active boolean, p_deleted boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.record_product(p_event jsonb, p_ticket bigint, p_product_id text, p_name text, p_active boolean, p_deleted boolean) TO holdfast_backend;
 
 -- Name: FUNCTION record_provider_state(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, OUT outcome text, OUT status text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.record_provider_state(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, OUT outcome text, OUT status text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.record_provider_state(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, OUT outcome text, OUT status text) TO holdfast_backend;
+
+-- Name: FUNCTION record_reversal(p_event jsonb, p_ticket bigint, p_reversal jsonb); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.record_reversal(p_event jsonb, p_ticket bigint, p_reversal jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.record_reversal(p_event jsonb, p_ticket bigint, p_reversal jsonb) TO holdfast_backend;
+
+-- Name: FUNCTION record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb) TO holdfast_backend;
+
+-- Name: FUNCTION refund_generation(p_generation uuid); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.refund_generation(p_generation uuid) FROM PUBLIC;
+
+-- Name: FUNCTION request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) TO holdfast_backend;
+
+-- Name: FUNCTION request_stop(p_generation uuid, p_reason text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.request_stop(p_generation uuid, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.request_stop(p_generation uuid, p_reason text) TO holdfast_backend;
+
+-- Name: FUNCTION retry_generation(p_generation uuid); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.retry_generation(p_generation uuid) FROM PUBLIC;
+
+-- Name: FUNCTION reverse_payment(p_payment_intent text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.reverse_payment(p_payment_intent text) FROM PUBLIC;
+
+-- Name: FUNCTION reverse_period(p_source_key text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.reverse_period(p_source_key text) FROM PUBLIC;
+
+-- Name: FUNCTION set_reversed(p_source_key text, p_part numeric, p_whole numeric); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.set_reversed(p_source_key text, p_part numeric, p_whole numeric) FROM PUBLIC;
+
+-- Name: FUNCTION take_ticket(); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.take_ticket() FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.take_ticket() TO holdfast_backend;
+
+-- Name: FUNCTION unmatched_reversals(p_limit integer, p_idle_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.unmatched_reversals(p_limit integer, p_idle_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.unmatched_reversals(p_limit integer, p_idle_seconds integer) TO holdfast_backend;
+
+-- Name: FUNCTION user_of_customer(p_customer_id text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.user_of_customer(p_customer_id text) FROM PUBLIC;
 
 -- Name: FUNCTION audit(p_user uuid); Type: ACL; Schema: ledger; Owner: postgres
 
@@ -2495,9 +4881,17 @@ GRANT SELECT ON TABLE public.credit_grants TO authenticated;
 
 GRANT SELECT ON TABLE public.generation_events TO authenticated;
 
+-- Name: TABLE payment_reversals; Type: ACL; Schema: public; Owner: postgres
+
+GRANT SELECT ON TABLE public.payment_reversals TO authenticated;
+
 -- Name: TABLE purchases; Type: ACL; Schema: public; Owner: postgres
 
 GRANT SELECT ON TABLE public.purchases TO authenticated;
+
+-- Name: TABLE subscriptions; Type: ACL; Schema: public; Owner: postgres
+
+GRANT SELECT ON TABLE public.subscriptions TO authenticated;
 
 -- Name: DEFAULT PRIVILEGES FOR FUNCTIONS; Type: DEFAULT ACL; Schema: -; Owner: postgres
 

@@ -78,7 +78,9 @@ class Campaign:
     `defect` is applied to the migrated database, to see that the campaign finds it.
     """
 
-    def __init__(self, server: PostgresServer, template: str | None = None, defect: str = "") -> None:
+    def __init__(
+        self, server: PostgresServer, template: str | None = None, defect: str = ""
+    ) -> None:
         self._server = server
         self._template = template
         self._defect = defect
@@ -100,7 +102,11 @@ class Campaign:
         self._cleanup.close()
 
     def run(
-        self, seed: int, only: frozenset[str] | None = None, *, look: Callable[[World], None] | None = None
+        self,
+        seed: int,
+        only: frozenset[str] | None = None,
+        *,
+        look: Callable[[World], None] | None = None,
     ) -> Result:
         """Run one seed; `only` lets no other faults happen than the named ones."""
         begun = time.monotonic()
@@ -143,7 +149,9 @@ class Campaign:
             if random.random() < 0.5:
                 event = self._purchase(name, user_id)
                 world.scheduler.after(
-                    random.uniform(0, 120), f"{name} pays", lambda event=event: world.pay(event)  # type: ignore[misc]
+                    random.uniform(0, 120),
+                    f"{name} pays",
+                    lambda event=event: world.pay(event),  # type: ignore[misc]
                 )
             token = self._supabase.sign_token(sub=str(user_id))
             world.scheduler.spawn(name, User(world, name, token).run)
@@ -231,7 +239,9 @@ class Campaign:
         self._tables = self._names_of_tables()
 
         files = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-chaos-")))
-        self._supabase = stack.enter_context(contextlib.closing(_Closing(admin_url, files))).supabase
+        self._supabase = stack.enter_context(
+            contextlib.closing(_Closing(admin_url, files))
+        ).supabase
         self._supabase.tokens.algorithm = "HS256"
         self._secrets = {
             "DATABASE_URL": self._server.url("holdfast_backend", self._name),
@@ -258,9 +268,7 @@ class Campaign:
             " where schemaname in ('public', 'backend', 'ledger')"
             " or (schemaname, tablename) = ('storage', 'objects')"
         ).fetchall()
-        return "; ".join(
-            f"delete from {row['name']}" for row in rows if row["name"] not in _KEPT
-        )
+        return "; ".join(f"delete from {row['name']}" for row in rows if row["name"] not in _KEPT)
 
     def _empty(self) -> None:
         self._admin.execute(self._tables.encode())
@@ -271,9 +279,7 @@ class Campaign:
         self._functions.forget()
 
     def _set_time(self, now: float) -> None:
-        self._admin.execute(
-            "select set_config(%s, %s, false)", (virtual_time.GUC, f"{now:.3f}")
-        )
+        self._admin.execute("select set_config(%s, %s, false)", (virtual_time.GUC, f"{now:.3f}"))
 
     def _is_waiting(self, backend_pid: int) -> bool:
         row = self._monitor.execute(

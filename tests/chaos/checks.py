@@ -154,7 +154,11 @@ class Books:
         """Say by which fault of the provider's its bill could not be passed on; None if by none."""
         if job.status == "canceled":
             return "canceled, billed all the same" if not job.script.credits_refunded else None
-        entries = [e.kind for e in self._world.babysea.account.ledger if e.generation_id == job.generation_id]
+        entries = [
+            e.kind
+            for e in self._world.babysea.account.ledger
+            if e.generation_id == job.generation_id
+        ]
         if "refund" in entries[:-1]:
             return "success after a cancel"
         life = self._world.babysea.behaviour.file_life
@@ -196,7 +200,9 @@ class Books:
             elif row is None:
                 yield f"told of generation {promise.generation_id}, which is not there"
             elif promise.kind == "accepted":
-                if accepted.setdefault(promise.key or "", promise.generation_id or "") != str(row["id"]):
+                if accepted.setdefault(promise.key or "", promise.generation_id or "") != str(
+                    row["id"]
+                ):
                     yield f"two generations for one key: {promise.key}"
             elif promise.kind == "canceled":
                 if row["status"] != "canceled" or row["charged_credits"]:

@@ -126,7 +126,10 @@ DEFECTS: dict[str, Defect] = {
                     "elsif g.status in ('succeeded', 'failed', 'canceled') then",
                     "elsif g.status in ('failed', 'canceled') or g.charged_credits is not null then",
                 ),
-                ("elsif g.status <> 'storing' then", "elsif g.status not in ('storing', 'succeeded') then"),
+                (
+                    "elsif g.status <> 'storing' then",
+                    "elsif g.status not in ('storing', 'succeeded') then",
+                ),
             )
         ),
         part=(GenerationStore, "complete", _deliver_before_the_charge),
@@ -136,9 +139,7 @@ DEFECTS: dict[str, Defect] = {
             "backend.request_cancel", ("g.status = 'queued' and d.sent_at is null", "true")
         )
     ),
-    "no answer counts as a refusal": Defect(
-        part=(BabySeaClient, "generate", _generate_or_refuse)
-    ),
+    "no answer counts as a refusal": Defect(part=(BabySeaClient, "generate", _generate_or_refuse)),
     "what an earlier worker stored is forgotten": Defect(
         part=(GenerationSettler, "_stored_before", lambda *_: {})
     ),

@@ -118,7 +118,9 @@ class Plan:
                 length = random.choice(_LENGTHS)
                 if service in _LONG_AWAY and random.random() < _LONG_PART:
                     length = _LONG_SECONDS
-                found.append(Outage(key, service, random.uniform(0, random.choice(_STARTS)), length))
+                found.append(
+                    Outage(key, service, random.uniform(0, random.choice(_STARTS)), length)
+                )
         return found
 
     def kinds(self) -> Counter[str]:

@@ -61,7 +61,9 @@ class User:
         request = self._random(f"{wish}, model").choices(models, weights)[0]
         body = json.dumps({**request, "prompt": wish}).encode()
         for _ in range(_TRIES):
-            answer = self._send("POST", "/generations", body, {"idempotency-key": wish.replace(" ", "-")})
+            answer = self._send(
+                "POST", "/generations", body, {"idempotency-key": wish.replace(" ", "-")}
+            )
             code = answer.body.get("code")
             if answer.status == 202:
                 generation_id = str(answer.body["id"])

@@ -210,13 +210,21 @@ class World:
 
     def _wish_of_job(self, job_id: str | None) -> str:
         return next(
-            (job.body["generation_prompt"] for job in self.babysea.jobs if job.generation_id == job_id),
+            (
+                job.body["generation_prompt"]
+                for job in self.babysea.jobs
+                if job.generation_id == job_id
+            ),
             "nothing",
         )
 
     def _wish_of(self, generation_id: str) -> str:
         return next(
-            (job.body["generation_prompt"] for job in self.babysea.jobs if job.key == generation_id),
+            (
+                job.body["generation_prompt"]
+                for job in self.babysea.jobs
+                if job.key == generation_id
+            ),
             "nothing",
         )
 
