@@ -115,7 +115,7 @@ schema: .venv/dev.stamp ## write sql/schema.sql from the migrations
 
 .PHONY: openapi
 openapi: .venv/dev.stamp ## write docs/openapi.json from the functions
-	$(PY) -m tools.openapi
+	PYTHONPATH=layers/shared $(PY) -m tools.openapi
 
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 .PHONY: lock

@@ -29,6 +29,7 @@ create table backend.stripe_events (
   created_at timestamptz not null,
   received_at timestamptz not null default now()
 );
+create index stripe_events_age on backend.stripe_events (received_at);
 comment on table backend.stripe_events is 'The gate: Stripe events that took effect or were refused for good, written in the transaction of their effect.';
 
 create function backend.create_purchase(

@@ -6,9 +6,11 @@ Every error a caller of the backend can meet, with its HTTP status and its stabl
     |   `-- InvalidSignatureError        400 invalid_signature
     |-- UnauthenticatedError             401 unauthenticated
     |-- InsufficientCreditsError         402 insufficient_credits
+    |-- ForbiddenError                   403 forbidden
     |-- NotFoundError                    404 not_found
     |-- IdempotencyConflictError         409 idempotency_conflict
     |-- NotCancelableError               409 not_cancelable
+    |-- NotFinishedError                 409 not_finished
     |-- PayloadTooLargeError             413 payload_too_large
     |-- InvalidRequestError              422 invalid_request, field by field
     |-- ContentRejectedError             422 content_rejected
@@ -96,6 +98,14 @@ class InsufficientCreditsError(HoldfastError):
     title = "Insufficient credits"
 
 
+class ForbiddenError(HoldfastError):
+    """The user lacks the role that this takes."""
+
+    status = 403
+    code = "forbidden"
+    title = "Forbidden"
+
+
 class NotFoundError(HoldfastError):
     """The thing does not exist, or not for this user: both look alike."""
 
@@ -118,6 +128,14 @@ class NotCancelableError(HoldfastError):
     status = 409
     code = "not_cancelable"
     title = "Not cancelable"
+
+
+class NotFinishedError(HoldfastError):
+    """The generation is still under way."""
+
+    status = 409
+    code = "not_finished"
+    title = "Not finished"
 
 
 class PayloadTooLargeError(HoldfastError):

@@ -108,12 +108,17 @@ class UploadView(View):
 
 
 class OutputView(View):
-    """A stored file. `url` works until `url_expires_at`; it is null when the file was removed."""
+    """
+    A stored file. `url` works until `url_expires_at`; it is null when the file was removed.
+
+    `download_url` makes a browser save the file under a name of its own.
+    """
 
     n: int
     content_type: str
     bytes: int
     url: str | None
+    download_url: str | None
     url_expires_at: datetime
 
 
@@ -151,6 +156,61 @@ class LibraryView(View):
     next_cursor: str | None
 
 
+class EventView(View):
+    """One change of a generation's state; `from_status` is null for the first."""
+
+    from_status: GenerationStatus | None
+    to_status: GenerationStatus
+    reason: str | None
+    created_at: datetime
+
+
+class EventsView(View):
+    """What happened to a generation, oldest first."""
+
+    events: list[EventView]
+
+
+class AssetView(View):
+    """A picture of the user's own; `url` is null when nothing was uploaded yet."""
+
+    asset_id: UUID
+    content_type: str
+    bytes: int
+    created_at: datetime
+    url: str | None
+
+
+class AssetsView(View):
+    """The user's newest pictures."""
+
+    uploads: list[AssetView]
+
+
+class AlertView(View):
+    """A balance that fell below its threshold."""
+
+    id: int
+    type: str
+    threshold: Credits
+    available: Credits
+    created_at: datetime
+
+
+class AlertsView(View):
+    """The user's newest alerts."""
+
+    alerts: list[AlertView]
+
+
+class AdjustmentView(View):
+    """Credits given or taken by an admin. `outcome` is `adjusted`, or `duplicate` for a repeated key."""
+
+    outcome: str
+    user_id: UUID
+    amount: Credits
+
+
 class GrantView(View):
     """Credits that came in and are not used up."""
 
@@ -168,6 +228,9 @@ class AccountView(View):
     available: Credits
     reserved: Credits
     owed: Credits
+    low_balance_credits: Credits
+    role: str
+    welcome: str
     grants: list[GrantView]
 
 

@@ -111,7 +111,7 @@ class GenerationCreator:
         """Return URLs by which the provider can fetch the user's own pictures for a while."""
         if not asset_ids:
             return []
-        paths = self._assets.find(user_id, asset_ids)
+        paths = self._assets.lend(user_id, asset_ids)
         urls = self._storage.sign(list(paths.values()), INPUT_URL_SECONDS, bucket=UPLOADS)
         lent = [urls.get(paths.get(asset_id, "")) for asset_id in asset_ids]
         missing = [
