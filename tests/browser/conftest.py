@@ -57,9 +57,11 @@ if CHROMIUM:
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on(
                 "console",
-                lambda message: complaints.append(message.text)
-                if "Content Security Policy" in message.text or "Uncaught" in message.text
-                else None,
+                lambda message: (
+                    complaints.append(message.text)
+                    if "Content Security Policy" in message.text or "Uncaught" in message.text
+                    else None
+                ),
             )
             page.goto(place.frontend.url)
             return Visitor(place, page)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import secrets
 from contextlib import ExitStack
-from decimal import Decimal
 from types import TracebackType
 from typing import Any, LiteralString, Self
 from uuid import uuid4
 
 import psycopg
-from playwright.sync_api import Locator, Page, expect
+from PIL import Image
+from playwright.sync_api import FilePayload, Locator, Page, expect
 from psycopg.rows import dict_row
 
 from local.frontend import Frontend
@@ -25,6 +26,21 @@ PACE: dict[str, Any] = {
     "disable_after": None,
 }
 IMAGE = "bfl/flux-schnell"
+VIDEO = "bytedance/seedance-1-pro"
+NAMED_ROLES = {
+    "button",
+    "link",
+    "textbox",
+    "combobox",
+    "checkbox",
+    "spinbutton",
+    "image",
+    "region",
+    "article",
+    "dialog",
+    "progressbar",
+    "navigation",
+}
 PASSWORD = "correct horse battery"
 
 
@@ -133,6 +149,53 @@ class Visitor:
             "e => e.tagName === 'IMG' ? e.complete && e.naturalWidth > 0 : e.readyState > 0",
             arg=picture.element_handle(),
         )
+
+    def pay(self, button: str = "pay") -> None:
+        """Press a button of Stripe's page: pay, decline or back."""
+        self.page.wait_for_url(f"{self.place.stack.stripe.url}/**")
+        self.page.locator(f'button[value="{button}"]').click()
+        if button != "decline":
+            self.page.wait_for_url(f"{self.place.frontend.url}/**")
+
+    def picture(self) -> FilePayload:
+        """Return a small picture of the visitor's own."""
+        data = io.BytesIO()
+        Image.new("RGB", (64, 48), (200, 30, 90)).save(data, "PNG")
+        return {"name": "mine.png", "mimeType": "image/png", "buffer": data.getvalue()}
+
+    def tab_to(self, name: str) -> None:
+        """Press Tab until the button with this name has the focus."""
+        for _ in range(40):
+            if self.page.evaluate("document.activeElement.textContent") == name:
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError(f"{name} cannot be reached by Tab")
+
+    def slow_down(self) -> None:
+        """Make the line as slow as a bad mobile one: 400 ms away, 50 kB a second."""
+        chrome = self.page.context.new_cdp_session(self.page)
+        chrome.send("Network.enable")
+        chrome.send(
+            "Network.emulateNetworkConditions",
+            {
+                "offline": False,
+                "latency": 400,
+                "downloadThroughput": 50_000,
+                "uploadThroughput": 50_000,
+            },
+        )
+
+    def nameless(self) -> list[str]:
+        """Return the controls and pictures that a screen reader has no name for."""
+        chrome = self.page.context.new_cdp_session(self.page)
+        nodes = chrome.send("Accessibility.getFullAXTree")["nodes"]
+        return [
+            node["role"]["value"]
+            for node in nodes
+            if not node.get("ignored")
+            and node.get("role", {}).get("value") in NAMED_ROLES
+            and not node.get("name", {}).get("value")
+        ]
 
     def balance(self, text: str) -> None:
         """Wait until the bar shows this balance."""
