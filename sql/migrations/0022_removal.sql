@@ -137,7 +137,8 @@ begin
       union all
       select 'inbox', count(*) from backend.inbox i where i.received_at < v_before and i.outcome <> 'parked'
       union all
-      select 'stripe_events', count(*) from backend.stripe_events s where s.received_at < v_before;
+      select 'stripe_events', count(*) from backend.stripe_events s
+       where s.received_at < v_before and s.outcome <> 'parked';
     return;
   end if;
   what := 'generation_events';
@@ -153,7 +154,8 @@ begin
   return next;
   what := 'stripe_events';
   delete from backend.stripe_events where id in (
-    select s.id from backend.stripe_events s where s.received_at < v_before order by s.received_at limit p_limit);
+    select s.id from backend.stripe_events s
+     where s.received_at < v_before and s.outcome <> 'parked' order by s.received_at limit p_limit);
   get diagnostics rows = row_count;
   return next;
 end $$;
