@@ -59,6 +59,13 @@ test-sql: .venv/dev.stamp ## the SQL rings; PGBIN=/usr/lib/postgresql/15/bin cho
 test-ledger: .venv/dev.stamp ## the ledger's tests at full length: 2,000 model runs of 50 steps, every order of each pair
 	LEDGER_PROFILE=full $(PYTEST) $(SQL_RINGS)
 
+CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome \
+	/Applications/Google\ Chrome.app/Contents/MacOS/Google\ Chrome))
+.PHONY: test-browser
+test-browser: .venv/browser.stamp ## the page in a real browser; needs Chromium or Chrome (Debian: apt-get install chromium)
+	@test -n "$(CHROMIUM)" || { echo "No browser was found: apt-get install chromium, or CHROMIUM=/path/to/one"; exit 1; }
+	BROWSER="$(CHROMIUM)" $(BIN)/pytest tests/browser
+
 .PHONY: conformance
 conformance: .venv/dev.stamp ## fifteen invariants for any system that moves money, one line each
 	$(BIN)/pytest tests/conformance -v --no-header
@@ -138,6 +145,7 @@ lock: .venv/uv.stamp ## resolve the pinned requirements anew
 	$(LOCK) layers/shared/requirements.in -o layers/shared/requirements.txt
 	$(LOCK) requirements/local.in -c layers/shared/requirements.txt -o requirements/local.txt
 	$(LOCK) requirements/dev.in -c requirements/local.txt -o requirements/dev.txt
+	$(LOCK) requirements/browser.in -o requirements/browser.txt
 
 .PHONY: clean
 clean: ## remove what the targets made
@@ -161,3 +169,7 @@ clean: ## remove what the targets made
 	@echo "installing the development requirements"
 	@$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/dev.txt
 	@touch $@ .venv/local.stamp
+
+.venv/browser.stamp: .venv/dev.stamp requirements/browser.txt
+	@$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/browser.txt
+	@touch $@

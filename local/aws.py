@@ -93,7 +93,7 @@ class LocalAws:
         return {"AWS_ENDPOINT_URL": self.endpoint, **_IDENTITY}
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client of `service` (`sqs` or `secretsmanager`)."""
+        """Return a boto3 client of `service` (`sqs`, `secretsmanager` or `events`)."""
         return _session().client(
             service,
             endpoint_url=self.endpoint,

@@ -163,12 +163,16 @@ class Cloud:
         """Invoke a function with `event`, as the Lambda API would; see `Function.invoke`."""
         return self.functions[logical_id].invoke(event)
 
-    def fire(self, logical_id: str) -> Invocation:
-        """Invoke a function as its schedule would, now. Raises `KeyError` for one without a schedule."""
+    def fire(self, logical_id: str, event: Any = None) -> Invocation:
+        """
+        Invoke a function as its schedule would, now, or as an operator would with an event of their own.
+
+        Raises `KeyError` for a function without a schedule.
+        """
         function = self.functions[logical_id]
         if not function.spec.schedules:
             raise KeyError(f"{logical_id} has no schedule")
-        return function.invoke(schedule_event(function.spec.schedules[0]))
+        return function.invoke(event or schedule_event(function.spec.schedules[0]))
 
     def _start(self, tell: Progress) -> None:
         # Read twice: mistakes are told before anything runs, and a queue's URL is known only when its server is.

@@ -1,9 +1,10 @@
-"""`make dev`: the local cloud, kept running, with a user to try it; functions reload when their code changes."""
+"""`make dev`: the local cloud and its page, kept running, with a user to try it; functions reload when they change."""
 
 from __future__ import annotations
 
 import json
 import signal
+import socket
 import sys
 import threading
 import time
@@ -11,12 +12,14 @@ import time
 from rich.console import Console
 
 from local.client import UserClient
+from local.frontend import Frontend
 from local.stack import Stack
 from local.watch import Watcher
 
 EMAIL = "dev@example.com"
 PASSWORD = "correct horse battery staple"
 SWEEP_SECONDS = 10
+FRONTEND_PORT = 8000
 
 _ON_EVERY_LINE = {
     "level",
@@ -42,20 +45,22 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     started = time.monotonic()
+    frontend = Frontend(_port())
     stack = Stack(
-        parameters={"SweepAfterSeconds": "10"},
+        parameters={"SweepAfterSeconds": "10", "FrontendUrl": frontend.url},
         schedule_every=SWEEP_SECONDS,
         progress=lambda step: console.print(f"{time.monotonic() - started:5.1f} s  {step}"),
         on_log=_show_log,
     )
-    with stack:
+    with frontend, stack:
+        frontend.configure(stack.url, stack.supabase.url, stack.supabase.publishable_key)
         watcher = Watcher(
             stack.cloud.functions,
             on_change=lambda names: console.print(f"[dim]reloaded {', '.join(names)}[/dim]"),
         )
         watcher.start()
         try:
-            _introduce(stack)
+            _introduce(stack, frontend)
             stopping.wait()
         finally:
             watcher.stop()
@@ -63,12 +68,24 @@ def main() -> int:
     return 0
 
 
-def _introduce(stack: Stack) -> None:
+def _port() -> int:
+    """Return the port that the page always has, so that a reload after a restart finds it, or any other."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", FRONTEND_PORT))
+        except OSError:
+            return 0
+    return FRONTEND_PORT
+
+
+def _introduce(stack: Stack, frontend: Frontend) -> None:
     with UserClient(stack.url, stack.supabase.url, stack.supabase.publishable_key) as user:
         token = user.sign_up(EMAIL, PASSWORD)
         user.buy("starter")
     print()
     for name, value in {
+        "page": frontend.url,
         "API": stack.url,
         "Supabase": stack.supabase.url,
         "publishable key": stack.supabase.publishable_key,

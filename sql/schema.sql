@@ -83,6 +83,71 @@ ALTER FUNCTION backend.abandon(p_generation uuid, p_error_code text) OWNER TO po
 
 COMMENT ON FUNCTION backend.abandon(p_generation uuid, p_error_code text) IS 'Refunds a generation the provider knows nothing of. Only after the provider was asked. Outcomes: refunded, ignored.';
 
+-- Name: adjust_credits(text, text, uuid, numeric, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.adjust_credits(p_actor text, p_key text, p_user uuid, p_amount numeric, p_reason text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_action bigint;
+  v_reservation constant uuid := gen_random_uuid();
+begin
+  if p_amount = 0 or not ledger.is_amount(abs(p_amount)) then
+    raise exception 'not an amount to adjust by' using errcode = 'HF001';
+  end if;
+  if backend.ensure_account(p_user) = 'unknown_user' then
+    return 'unknown_user';
+  end if;
+  insert into backend.admin_actions (key, actor, action, user_id, amount, detail, reason, created_at)
+    values (p_key, p_actor, 'adjust', p_user, p_amount, case when p_amount < 0 then v_reservation::text end,
+            p_reason, ledger.clock())
+    on conflict (key) do nothing
+    returning id into v_action;
+  if v_action is null then
+    return case when exists (
+        select from backend.admin_actions
+         where key = p_key and action = 'adjust' and user_id = p_user and amount = p_amount
+      ) then 'duplicate' else 'conflict' end;
+  end if;
+  if p_amount > 0 then
+    perform ledger.grant(
+      p_user, 'adjustment', 'adjustment:' || v_action, p_amount, p_description => btrim(p_reason));
+  elsif ledger.reserve(p_user, v_reservation, -p_amount) = 'reserved' then
+    perform ledger.settle(v_reservation, -p_amount);
+  else
+    delete from backend.admin_actions where id = v_action;
+    return 'insufficient_credits';
+  end if;
+  return 'adjusted';
+end $$;
+
+ALTER FUNCTION backend.adjust_credits(p_actor text, p_key text, p_user uuid, p_amount numeric, p_reason text) OWNER TO postgres;
+
+-- Name: FUNCTION adjust_credits(p_actor text, p_key text, p_user uuid, p_amount numeric, p_reason text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.adjust_credits(p_actor text, p_key text, p_user uuid, p_amount numeric, p_reason text) IS 'Gives credits (above zero) or takes available ones (below), once a key. For operators. Outcomes: adjusted, duplicate, conflict, insufficient_credits, unknown_user. HF001.';
+
+-- Name: adjust_credits_as_admin(uuid, text, uuid, numeric, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.adjust_credits_as_admin(p_admin uuid, p_key text, p_user uuid, p_amount numeric, p_reason text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if not backend.has_role(p_admin, 'admin') then
+    return 'forbidden';
+  end if;
+  -- keys of one admin are no other's
+  return backend.adjust_credits('user:' || p_admin, p_admin || ':' || p_key, p_user, p_amount, p_reason);
+end $$;
+
+ALTER FUNCTION backend.adjust_credits_as_admin(p_admin uuid, p_key text, p_user uuid, p_amount numeric, p_reason text) OWNER TO postgres;
+
+-- Name: FUNCTION adjust_credits_as_admin(p_admin uuid, p_key text, p_user uuid, p_amount numeric, p_reason text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.adjust_credits_as_admin(p_admin uuid, p_key text, p_user uuid, p_amount numeric, p_reason text) IS 'The same for a signed-in admin. Outcomes: adjusted, duplicate, conflict, insufficient_credits, unknown_user, forbidden.';
+
 -- Name: adopt_customer(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.adopt_customer(p_user uuid, p_customer_id text) RETURNS void
@@ -136,8 +201,8 @@ begin
     elsif g.status in ('failed', 'canceled') then
       -- refunded already: charged again if the balance allows, and only then delivered
       v_again := gen_random_uuid();
-      -- what the user or the operator wanted ended is not charged again
-      if coalesce(v_cancel, 'deadline') = 'deadline'
+      -- what the user or the operator wanted ended, or the user removed, is not charged again
+      if coalesce(v_cancel, 'deadline') = 'deadline' and g.removed_at is null
         and ledger.reserve(g.user_id, v_again, g.cost_credits) = 'reserved'
       then
         update public.generations set reservation_id = v_again, charged_credits = null where id = g.id;
@@ -267,6 +332,52 @@ ALTER FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease
 
 COMMENT ON FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) IS 'Leases a generation to one settle worker; the owner is its message, which may take it again when it comes back. Outcomes: leased, busy, poisoned, not_ready, already_final, not_found.';
 
+-- Name: alerts; Type: TABLE; Schema: public; Owner: postgres
+
+CREATE TABLE public.alerts (
+    id bigint NOT NULL,
+    user_id uuid NOT NULL,
+    type text NOT NULL,
+    threshold numeric(14,3) NOT NULL,
+    available numeric(14,3) NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT type_is_known CHECK ((type = 'low_balance'::text))
+);
+
+ALTER TABLE public.alerts OWNER TO postgres;
+
+-- Name: TABLE alerts; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON TABLE public.alerts IS 'What a user should notice. A frontend reads its own, also live.';
+
+-- Name: claim_alerts(integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.claim_alerts(p_limit integer, p_lease_seconds integer) RETURNS SETOF public.alerts
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  with due as (
+    select alert_id from backend.alert_outbox
+     where leased_until <= ledger.clock()
+     order by alert_id
+     limit p_limit
+     for update skip locked
+  ),
+  claimed as (
+    update backend.alert_outbox o
+       set attempts = o.attempts + 1, leased_until = ledger.clock() + make_interval(secs => p_lease_seconds)
+      from due where o.alert_id = due.alert_id
+    returning o.alert_id
+  )
+  select a.* from public.alerts a join claimed c on c.alert_id = a.id order by a.id
+$$;
+
+ALTER FUNCTION backend.claim_alerts(p_limit integer, p_lease_seconds integer) OWNER TO postgres;
+
+-- Name: FUNCTION claim_alerts(p_limit integer, p_lease_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.claim_alerts(p_limit integer, p_lease_seconds integer) IS 'Leases alerts to send. One whose sender died is leased again: the bus may see it twice, never not at all.';
+
 -- Name: claim_parked(integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.claim_parked(p_limit integer, p_lease_seconds integer) RETURNS TABLE(event_id text, type text, object_id text, created_at timestamp with time zone, parked_at timestamp with time zone)
@@ -315,6 +426,48 @@ ALTER FUNCTION backend.claim_reconciliation(p_name text, p_every_seconds integer
 -- Name: FUNCTION claim_reconciliation(p_name text, p_every_seconds integer, p_lease_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.claim_reconciliation(p_name text, p_every_seconds integer, p_lease_seconds integer) IS 'Since when to compare with Stripe, for this caller alone until the lease ends; null when it is not due.';
+
+-- Name: claim_removals(integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) RETURNS TABLE(kind text, id uuid, bucket text, paths text[])
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+    with due as (
+      select 'asset' as kind, a.id, 'uploads' as bucket, array[a.path] as paths, a.removed_at
+        from public.assets a
+       where a.removed_at <= ledger.clock() - make_interval(secs => p_idle_seconds)
+      union all
+      select 'generation', g.id, 'outputs', array(select o ->> 'path' from jsonb_array_elements(g.outputs) o), g.removed_at
+        from public.generations g
+       where g.files_removed_at is null and g.removed_at <= ledger.clock() - make_interval(secs => p_idle_seconds)
+    ),
+    claimed as (
+      insert into backend.removal_leases as l (kind, id, leased_until)
+      select d.kind, d.id, ledger.clock() + make_interval(secs => p_lease_seconds)
+        from (
+          select * from due
+           where not exists (
+             select from backend.removal_leases held
+              where held.kind = due.kind and held.id = due.id and held.leased_until > ledger.clock())
+           order by due.removed_at
+           limit p_limit
+        ) d
+      on conflict (kind, id) do update set leased_until = excluded.leased_until
+        where l.leased_until <= ledger.clock()
+      returning l.kind, l.id
+    )
+    select d.kind, d.id, d.bucket, d.paths from due d join claimed c on c.kind = d.kind and c.id = d.id;
+end $$;
+
+ALTER FUNCTION backend.claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) OWNER TO postgres;
+
+-- Name: FUNCTION claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) IS 'Leases what was marked as removed a while ago and still has files. kind: asset or generation.';
 
 -- Name: claim_stuck(integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -753,6 +906,8 @@ CREATE TABLE public.generations (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     finished_at timestamp with time zone,
+    removed_at timestamp with time zone,
+    files_removed_at timestamp with time zone,
     CONSTRAINT cost_is_not_negative CHECK ((cost_credits >= (0)::numeric)),
     CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['image'::text, 'video'::text]))),
     CONSTRAINT output_count_is_positive CHECK ((output_count > 0)),
@@ -788,6 +943,14 @@ COMMENT ON COLUMN public.generations.charged_credits IS 'Null until settled.';
 -- Name: COLUMN generations.outputs; Type: COMMENT; Schema: public; Owner: postgres
 
 COMMENT ON COLUMN public.generations.outputs IS 'Stored files: [{"n", "path", "content_type", "bytes"}], paths in the bucket outputs.';
+
+-- Name: COLUMN generations.removed_at; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.generations.removed_at IS 'Gone from the library by the user''s wish. What it cost stays in the ledger.';
+
+-- Name: COLUMN generations.files_removed_at; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.generations.files_removed_at IS 'When its stored outputs were removed.';
 
 -- Name: end_canceled(public.generations, text, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -829,6 +992,29 @@ ALTER FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error t
 
 COMMENT ON FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) IS 'Gives a generation back that could not be settled this time. What may mend itself (storage is away) is no failure.';
 
+-- Name: ensure_account(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.ensure_account(p_user uuid) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_email text;
+  v_verified boolean;
+begin
+  select email, email_confirmed_at is not null into v_email, v_verified from auth.users where id = p_user;
+  if not found then
+    return 'unknown_user';
+  end if;
+  return backend.open_account(p_user, v_email, v_verified);
+end $$;
+
+ALTER FUNCTION backend.ensure_account(p_user uuid) OWNER TO postgres;
+
+-- Name: FUNCTION ensure_account(p_user uuid); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.ensure_account(p_user uuid) IS 'Opens the account of a user whose sign-up did not, or came before Holdfast. Outcomes: waiting, paid, refused, unknown_user.';
+
 -- Name: find_generation(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) RETURNS record
@@ -866,6 +1052,22 @@ ALTER FUNCTION backend.find_price(p_lookup_key text) OWNER TO postgres;
 
 COMMENT ON FUNCTION backend.find_price(p_lookup_key text) IS 'The price to sell under a lookup key, if there is one.';
 
+-- Name: finish_alerts(bigint[]); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.finish_alerts(p_alerts bigint[]) RETURNS integer
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  with sent as (delete from backend.alert_outbox where alert_id = any (p_alerts) returning 1)
+  select count(*)::integer from sent
+$$;
+
+ALTER FUNCTION backend.finish_alerts(p_alerts bigint[]) OWNER TO postgres;
+
+-- Name: FUNCTION finish_alerts(p_alerts bigint[]); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.finish_alerts(p_alerts bigint[]) IS 'The event bus has taken these.';
+
 -- Name: finish_reconciliation(text, timestamp with time zone); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.finish_reconciliation(p_name text, p_since timestamp with time zone) RETURNS void
@@ -880,6 +1082,30 @@ ALTER FUNCTION backend.finish_reconciliation(p_name text, p_since timestamp with
 -- Name: FUNCTION finish_reconciliation(p_name text, p_since timestamp with time zone); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.finish_reconciliation(p_name text, p_since timestamp with time zone) IS 'Everything before `since` has been compared.';
+
+-- Name: finish_removal(text, uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.finish_removal(p_kind text, p_id uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if p_kind = 'asset' then
+    delete from public.assets where id = p_id and removed_at is not null;
+  elsif p_kind = 'generation' then
+    update public.generations set files_removed_at = ledger.clock(), outputs = '[]'
+     where id = p_id and removed_at is not null and files_removed_at is null;
+  else
+    raise exception 'unknown kind %', p_kind;
+  end if;
+  delete from backend.removal_leases where kind = p_kind and id = p_id;
+end $$;
+
+ALTER FUNCTION backend.finish_removal(p_kind text, p_id uuid) OWNER TO postgres;
+
+-- Name: FUNCTION finish_removal(p_kind text, p_id uuid); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.finish_removal(p_kind text, p_id uuid) IS 'The files of this asset or generation are gone.';
 
 -- Name: forget_customer(text, jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -933,19 +1159,6 @@ ALTER FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reser
 
 COMMENT ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) IS 'A user''s balance, the grants that have something left in spending order, and the plan; the plan is null without a subscription.';
 
--- Name: get_assets(uuid, uuid[]); Type: FUNCTION; Schema: backend; Owner: postgres
-
-CREATE FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) RETURNS TABLE(asset_id uuid, path text)
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
-    AS $$ select a.id, a.path from public.assets a where a.user_id = p_user and a.id = any (p_assets) $$;
-
-ALTER FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) OWNER TO postgres;
-
--- Name: FUNCTION get_assets(p_user uuid, p_assets uuid[]); Type: COMMENT; Schema: backend; Owner: postgres
-
-COMMENT ON FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) IS 'Where a user''s own pictures are; no row for anybody else''s.';
-
 -- Name: get_checkout(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.get_checkout(p_user uuid, p_session_id text) RETURNS TABLE(purchase_id uuid, kind text, item_id text, "interval" text, credits numeric, status text, created_at timestamp with time zone, paid_at timestamp with time zone)
@@ -986,7 +1199,7 @@ COMMENT ON FUNCTION backend.get_customer(p_user uuid, OUT stripe_customer_id tex
 CREATE FUNCTION backend.get_generation(p_user uuid, p_generation uuid) RETURNS SETOF public.generations
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
-    AS $$ select * from public.generations where id = p_generation and user_id = p_user $$;
+    AS $$ select * from public.generations where id = p_generation and user_id = p_user and removed_at is null $$;
 
 ALTER FUNCTION backend.get_generation(p_user uuid, p_generation uuid) OWNER TO postgres;
 
@@ -1011,6 +1224,23 @@ ALTER FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp
 -- Name: FUNCTION get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) IS 'Whether new generations are taken, and the request that closed the intake.';
+
+-- Name: get_profile(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.get_profile(p_user uuid, OUT role text, OUT welcome text, OUT low_balance_at numeric) RETURNS record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select p.role, p.welcome,
+         coalesce((select b.low_balance_at from public.credit_balances b where b.user_id = p_user), 0.5)
+    from (select) as always left join public.profiles p on p.user_id = p_user
+$$;
+
+ALTER FUNCTION backend.get_profile(p_user uuid, OUT role text, OUT welcome text, OUT low_balance_at numeric) OWNER TO postgres;
+
+-- Name: FUNCTION get_profile(p_user uuid, OUT role text, OUT welcome text, OUT low_balance_at numeric); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.get_profile(p_user uuid, OUT role text, OUT welcome text, OUT low_balance_at numeric) IS 'A user''s role, what became of the gift, and the alert''s threshold. Role and gift are null before the account is opened.';
 
 -- Name: get_settlement(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -1111,6 +1341,19 @@ ALTER FUNCTION backend.grant_months(p_source_key text) OWNER TO postgres;
 
 COMMENT ON FUNCTION backend.grant_months(p_source_key text) IS 'Grants what is due of a period: the first month at once, each other when it begins. Returns how many.';
 
+-- Name: has_role(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.has_role(p_user uuid, p_role text) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select exists (select from public.profiles where user_id = p_user and role = p_role) $$;
+
+ALTER FUNCTION backend.has_role(p_user uuid, p_role text) OWNER TO postgres;
+
+-- Name: FUNCTION has_role(p_user uuid, p_role text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.has_role(p_user uuid, p_role text) IS 'Whether the user has this role now; a role in a token would outlive its removal.';
+
 -- Name: invoice_lines(jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.invoice_lines(p_invoice jsonb) RETURNS TABLE(source_key text, subscription_id text, price_id text, is_mirrored boolean, kind text, item_id text, credits numeric, months integer, amount_minor bigint, proration boolean, starts_at timestamp with time zone, ends_at timestamp with time zone, grace_days integer, priority integer)
@@ -1154,6 +1397,23 @@ ALTER FUNCTION backend.invoice_lines(p_invoice jsonb) OWNER TO postgres;
 -- Name: FUNCTION invoice_lines(p_invoice jsonb); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.invoice_lines(p_invoice jsonb) IS 'The lines of an invoice with what each is to grant, by the mirrored terms of its price.';
+
+-- Name: lend_assets(uuid, uuid[]); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.lend_assets(p_user uuid, p_assets uuid[]) RETURNS TABLE(asset_id uuid, path text)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update public.assets a set last_used_at = ledger.clock()
+   where a.user_id = p_user and a.id = any (p_assets) and a.removed_at is null
+  returning a.id, a.path
+$$;
+
+ALTER FUNCTION backend.lend_assets(p_user uuid, p_assets uuid[]) OWNER TO postgres;
+
+-- Name: FUNCTION lend_assets(p_user uuid, p_assets uuid[]); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.lend_assets(p_user uuid, p_assets uuid[]) IS 'Where a user''s own pictures are, which are used from now on; no row for anybody else''s, or for a removed one.';
 
 -- Name: link_customer(uuid, integer, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -1204,6 +1464,67 @@ ALTER FUNCTION backend.link_payment(p_invoice_id text, p_payment_intent_id text,
 
 COMMENT ON FUNCTION backend.link_payment(p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text) IS 'Notes that a payment paid an invoice; the caller holds both. False when it is known what it paid.';
 
+-- Name: list_alerts(uuid, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.list_alerts(p_user uuid, p_limit integer) RETURNS SETOF public.alerts
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$ select * from public.alerts where user_id = p_user order by created_at desc, id desc limit p_limit $$;
+
+ALTER FUNCTION backend.list_alerts(p_user uuid, p_limit integer) OWNER TO postgres;
+
+-- Name: FUNCTION list_alerts(p_user uuid, p_limit integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.list_alerts(p_user uuid, p_limit integer) IS 'A user''s newest alerts.';
+
+-- Name: assets; Type: TABLE; Schema: public; Owner: postgres
+
+CREATE TABLE public.assets (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id uuid NOT NULL,
+    path text NOT NULL,
+    content_type text NOT NULL,
+    bytes bigint NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_used_at timestamp with time zone,
+    removed_at timestamp with time zone,
+    CONSTRAINT bytes_are_within_limit CHECK (((bytes >= 1) AND (bytes <= 10485760))),
+    CONSTRAINT content_type_is_an_image CHECK ((content_type = ANY (ARRAY['image/jpeg'::text, 'image/png'::text, 'image/webp'::text])))
+);
+
+ALTER TABLE public.assets OWNER TO postgres;
+
+-- Name: TABLE assets; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON TABLE public.assets IS 'A user''s own pictures in the bucket uploads, lent to the provider by signed URL.';
+
+-- Name: COLUMN assets.path; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.assets.path IS 'Object name in the bucket: {user_id}/{asset id}.{extension}.';
+
+-- Name: COLUMN assets.last_used_at; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.assets.last_used_at IS 'When it was last lent to a provider.';
+
+-- Name: COLUMN assets.removed_at; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.assets.removed_at IS 'Not to be seen or lent any more; the row goes when its file has.';
+
+-- Name: list_assets(uuid, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.list_assets(p_user uuid, p_limit integer) RETURNS SETOF public.assets
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select * from public.assets where user_id = p_user and removed_at is null order by created_at desc, id desc limit p_limit
+$$;
+
+ALTER FUNCTION backend.list_assets(p_user uuid, p_limit integer) OWNER TO postgres;
+
+-- Name: FUNCTION list_assets(p_user uuid, p_limit integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.list_assets(p_user uuid, p_limit integer) IS 'A user''s newest pictures.';
+
 -- Name: list_catalog(); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.list_catalog() RETURNS TABLE(price_id text, kind text, item_id text, "interval" text, amount_minor bigint, currency text, lookup_key text)
@@ -1224,15 +1545,52 @@ ALTER FUNCTION backend.list_catalog() OWNER TO postgres;
 
 COMMENT ON FUNCTION backend.list_catalog() IS 'The prices that can be bought now.';
 
--- Name: list_generations(uuid, text, timestamp with time zone, uuid, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+-- Name: generation_events; Type: TABLE; Schema: public; Owner: postgres
 
-CREATE FUNCTION backend.list_generations(p_user uuid, p_status text, p_before timestamp with time zone, p_before_id uuid, p_limit integer) RETURNS SETOF public.generations
+CREATE TABLE public.generation_events (
+    id bigint NOT NULL,
+    generation_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    from_status text,
+    to_status text NOT NULL,
+    reason text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE public.generation_events OWNER TO postgres;
+
+-- Name: TABLE generation_events; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON TABLE public.generation_events IS 'One row for each change of a generation''s state.';
+
+-- Name: list_generation_events(uuid, uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.list_generation_events(p_user uuid, p_generation uuid) RETURNS SETOF public.generation_events
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select e.* from public.generation_events e join public.generations g on g.id = e.generation_id
+   where e.generation_id = p_generation and g.user_id = p_user and g.removed_at is null
+   order by e.id
+$$;
+
+ALTER FUNCTION backend.list_generation_events(p_user uuid, p_generation uuid) OWNER TO postgres;
+
+-- Name: FUNCTION list_generation_events(p_user uuid, p_generation uuid); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.list_generation_events(p_user uuid, p_generation uuid) IS 'What happened to a user''s own generation, oldest first.';
+
+-- Name: list_generations(uuid, text, text, timestamp with time zone, uuid, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.list_generations(p_user uuid, p_status text, p_kind text, p_before timestamp with time zone, p_before_id uuid, p_limit integer) RETURNS SETOF public.generations
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
   select * from public.generations
    where user_id = p_user
+     and removed_at is null
      and (p_status is null or status = p_status)
+     and (p_kind is null or kind = p_kind)
      -- not `p_before is null or`: this form the index can seek to
      and (created_at, id)
        < (coalesce(p_before, 'infinity'), coalesce(p_before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
@@ -1240,11 +1598,11 @@ CREATE FUNCTION backend.list_generations(p_user uuid, p_status text, p_before ti
    limit p_limit
 $$;
 
-ALTER FUNCTION backend.list_generations(p_user uuid, p_status text, p_before timestamp with time zone, p_before_id uuid, p_limit integer) OWNER TO postgres;
+ALTER FUNCTION backend.list_generations(p_user uuid, p_status text, p_kind text, p_before timestamp with time zone, p_before_id uuid, p_limit integer) OWNER TO postgres;
 
--- Name: FUNCTION list_generations(p_user uuid, p_status text, p_before timestamp with time zone, p_before_id uuid, p_limit integer); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION list_generations(p_user uuid, p_status text, p_kind text, p_before timestamp with time zone, p_before_id uuid, p_limit integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.list_generations(p_user uuid, p_status text, p_before timestamp with time zone, p_before_id uuid, p_limit integer) IS 'A page of a user''s library, newest first, after a (created_at, id) cursor.';
+COMMENT ON FUNCTION backend.list_generations(p_user uuid, p_status text, p_kind text, p_before timestamp with time zone, p_before_id uuid, p_limit integer) IS 'A page of a user''s library, newest first, after a (created_at, id) cursor.';
 
 -- Name: credit_ledger; Type: TABLE; Schema: public; Owner: postgres
 
@@ -1479,6 +1837,39 @@ ALTER FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error
 
 COMMENT ON FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) IS 'The provider took nothing and is to be asked again in so many seconds. Only when no earlier call may have been accepted. Outcomes: waiting, canceled (wanted meanwhile), ignored.';
 
+-- Name: mark_unused_assets(integer, integer, boolean); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.mark_unused_assets(p_days integer, p_limit integer, p_dry_run boolean) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_before constant timestamptz := ledger.clock() - make_interval(days => p_days);
+  v_count integer;
+begin
+  if p_dry_run then
+    select count(*) into v_count from public.assets
+     where removed_at is null and coalesce(last_used_at, created_at) < v_before;
+  else
+    with due as (
+      select id from public.assets
+       where removed_at is null and coalesce(last_used_at, created_at) < v_before
+       order by coalesce(last_used_at, created_at)
+       limit p_limit
+       for update skip locked
+    )
+    update public.assets a set removed_at = ledger.clock() from due where a.id = due.id;
+    get diagnostics v_count = row_count;
+  end if;
+  return v_count;
+end $$;
+
+ALTER FUNCTION backend.mark_unused_assets(p_days integer, p_limit integer, p_dry_run boolean) OWNER TO postgres;
+
+-- Name: FUNCTION mark_unused_assets(p_days integer, p_limit integer, p_dry_run boolean); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.mark_unused_assets(p_days integer, p_limit integer, p_dry_run boolean) IS 'Marks pictures that were not lent for so many days as removed and returns how many; a dry run only counts.';
+
 -- Name: plan_periods; Type: TABLE; Schema: public; Owner: postgres
 
 CREATE TABLE public.plan_periods (
@@ -1592,6 +1983,68 @@ ALTER FUNCTION backend.move(p_generation uuid, p_to text, p_reason text, p_error
 
 COMMENT ON FUNCTION backend.move(p_generation uuid, p_to text, p_reason text, p_error_code text, p_error_message text) IS 'Changes a generation''s state and writes the event. The caller holds the row and has checked the transition.';
 
+-- Name: open_account(uuid, text, boolean); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.open_account(p_user uuid, p_email text, p_email_is_verified boolean) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_settings backend.account_settings;
+  v_address constant text := coalesce(nullif(lower(btrim(p_email)), ''), '');
+  v_welcome text;
+begin
+  insert into public.profiles (user_id, created_at) values (p_user, ledger.clock()) on conflict do nothing;
+  select welcome into v_welcome from public.profiles where user_id = p_user for update;
+  if v_welcome <> 'waiting' then
+    return v_welcome;
+  end if;
+  select * into v_settings from backend.account_settings;
+  if v_settings.welcome_needs_verified_email and (v_address = '' or not p_email_is_verified) then
+    return 'waiting';
+  end if;
+  v_welcome := 'refused';
+  if v_settings.welcome_credits > 0 then
+    insert into backend.welcome_gifts (address_hash, user_id, created_at)
+      values (sha256(convert_to(coalesce(nullif(v_address, ''), p_user::text), 'UTF8')), p_user, ledger.clock())
+      on conflict do nothing;
+    if found then
+      perform ledger.grant(
+        p_user, 'welcome', 'welcome:' || p_user, v_settings.welcome_credits, p_description => 'welcome');
+      v_welcome := 'paid';
+    end if;
+  end if;
+  update public.profiles set welcome = v_welcome where user_id = p_user;
+  return v_welcome;
+end $$;
+
+ALTER FUNCTION backend.open_account(p_user uuid, p_email text, p_email_is_verified boolean) OWNER TO postgres;
+
+-- Name: FUNCTION open_account(p_user uuid, p_email text, p_email_is_verified boolean); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.open_account(p_user uuid, p_email text, p_email_is_verified boolean) IS 'Makes a user''s profile and pays the welcome gift, each once. Outcomes: waiting, paid, refused.';
+
+-- Name: open_account_on_sign_up(); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.open_account_on_sign_up() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET lock_timeout TO '1s'
+    AS $$
+begin
+  perform backend.open_account(new.id, new.email, new.email_confirmed_at is not null);
+  return null;
+exception when others then
+  raise warning 'the account of user % was not opened: % %', new.id, sqlstate, sqlerrm;
+  return null;
+end $$;
+
+ALTER FUNCTION backend.open_account_on_sign_up() OWNER TO postgres;
+
+-- Name: FUNCTION open_account_on_sign_up(); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.open_account_on_sign_up() IS 'Opens an account when Auth writes a user. Whatever goes wrong, the user is written: the API opens the account later.';
+
 -- Name: open_gate(jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.open_gate(p_event jsonb) RETURNS boolean
@@ -1702,6 +2155,31 @@ ALTER FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error te
 -- Name: FUNCTION postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean) IS 'Leaves a generation alone for so many seconds. A failure is what will not mend itself.';
+
+-- Name: raise_low_balance(); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.raise_low_balance() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  -- at commit: a repeated reserve takes and gives back within its transaction, and alerts nobody
+  with crossed as (
+    insert into public.alerts (user_id, type, threshold, available, created_at)
+    select b.user_id, 'low_balance', b.low_balance_at, b.available, ledger.clock()
+      from public.credit_balances b where b.user_id = new.user_id and b.available < b.low_balance_at
+    on conflict do nothing
+    returning id
+  )
+  insert into backend.alert_outbox (alert_id) select id from crossed;
+  return null;
+end $$;
+
+ALTER FUNCTION backend.raise_low_balance() OWNER TO postgres;
+
+-- Name: FUNCTION raise_low_balance(); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.raise_low_balance() IS 'Writes the alert of a balance that fell below its threshold. It may fall again only after it has risen.';
 
 -- Name: record_callback(text, text, text, jsonb); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -2191,6 +2669,102 @@ ALTER FUNCTION backend.refund_generation(p_generation uuid) OWNER TO postgres;
 
 COMMENT ON FUNCTION backend.refund_generation(p_generation uuid) IS 'Ends a generation for the operator. The next sweep cancels at the provider first, or settles with what is stored; what is poisoned or was never sent is refunded at once. Outcomes: refunded, asking, ignored.';
 
+-- Name: remove_asset(uuid, uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.remove_asset(p_user uuid, p_asset uuid, OUT outcome text, OUT path text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+#variable_conflict use_column
+begin
+  update public.assets a set removed_at = coalesce(a.removed_at, ledger.clock())
+   where a.id = p_asset and a.user_id = p_user
+   returning a.path into path;
+  outcome := case when found then 'removed' else 'not_found' end;
+end $$;
+
+ALTER FUNCTION backend.remove_asset(p_user uuid, p_asset uuid, OUT outcome text, OUT path text) OWNER TO postgres;
+
+-- Name: FUNCTION remove_asset(p_user uuid, p_asset uuid, OUT outcome text, OUT path text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.remove_asset(p_user uuid, p_asset uuid, OUT outcome text, OUT path text) IS 'Marks a user''s own picture as removed and says where its file is. Outcomes: removed, not_found.';
+
+-- Name: remove_generation(uuid, uuid); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  g public.generations;
+begin
+  select * into g from public.generations where id = p_generation and user_id = p_user for update;
+  if not found then
+    outcome := 'not_found';
+  elsif g.finished_at is null then
+    outcome := 'not_final';
+  else
+    update public.generations set removed_at = coalesce(removed_at, ledger.clock()) where id = g.id;
+    outcome := 'removed';
+    paths := array(select o ->> 'path' from jsonb_array_elements(g.outputs) o);
+  end if;
+end $$;
+
+ALTER FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]) OWNER TO postgres;
+
+-- Name: FUNCTION remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]) IS 'Takes a finished generation out of its user''s library and says where its files are. Outcomes: removed, not_final, not_found.';
+
+-- Name: remove_old_events(integer, integer, boolean); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.remove_old_events(p_days integer, p_limit integer, p_dry_run boolean) RETURNS TABLE(what text, rows bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_before constant timestamptz := ledger.clock() - make_interval(days => p_days);
+  -- younger than this they may still be delivered again, and must be known as seen
+  v_floor constant interval := interval '31 days';
+begin
+  if ledger.clock() - v_before < v_floor then
+    raise exception 'events are kept for 31 days at least: Stripe may repeat one for 30' using errcode = '22023';
+  end if;
+  if p_dry_run then
+    return query
+      select 'generation_events', count(*) from public.generation_events e where e.created_at < v_before
+      union all
+      select 'inbox', count(*) from backend.inbox i where i.received_at < v_before and i.outcome <> 'parked'
+      union all
+      select 'stripe_events', count(*) from backend.stripe_events s
+       where s.received_at < v_before and s.outcome <> 'parked';
+    return;
+  end if;
+  what := 'generation_events';
+  delete from public.generation_events where id in (
+    select e.id from public.generation_events e where e.created_at < v_before order by e.id limit p_limit);
+  get diagnostics rows = row_count;
+  return next;
+  what := 'inbox';
+  delete from backend.inbox where delivery_id in (
+    select i.delivery_id from backend.inbox i
+     where i.received_at < v_before and i.outcome <> 'parked' order by i.received_at limit p_limit);
+  get diagnostics rows = row_count;
+  return next;
+  what := 'stripe_events';
+  delete from backend.stripe_events where id in (
+    select s.id from backend.stripe_events s
+     where s.received_at < v_before and s.outcome <> 'parked' order by s.received_at limit p_limit);
+  get diagnostics rows = row_count;
+  return next;
+end $$;
+
+ALTER FUNCTION backend.remove_old_events(p_days integer, p_limit integer, p_dry_run boolean) OWNER TO postgres;
+
+-- Name: FUNCTION remove_old_events(p_days integer, p_limit integer, p_dry_run boolean); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.remove_old_events(p_days integer, p_limit integer, p_dry_run boolean) IS 'Removes events older than so many days (31 at least), up to a limit each, and says how many; a dry run only counts. The ledger is never touched.';
+
 -- Name: request_cancel(uuid, uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) RETURNS record
@@ -2359,6 +2933,27 @@ ALTER FUNCTION backend.reverse_period(p_source_key text) OWNER TO postgres;
 
 COMMENT ON FUNCTION backend.reverse_period(p_source_key text) IS 'Reverses what is due of a period''s grants: the share of its invoice''s payments that went back and the share later invoices credited. Outcomes: clawed_back, restored, unchanged.';
 
+-- Name: set_low_balance(uuid, numeric); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.set_low_balance(p_user uuid, p_threshold numeric) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if not ledger.is_amount(p_threshold) then
+    raise exception 'not an amount' using errcode = 'HF001';
+  end if;
+  insert into public.credit_balances (user_id, low_balance_at) values (p_user, p_threshold)
+    on conflict (user_id) do update set low_balance_at = excluded.low_balance_at;
+  return 'changed';
+end $$;
+
+ALTER FUNCTION backend.set_low_balance(p_user uuid, p_threshold numeric) OWNER TO postgres;
+
+-- Name: FUNCTION set_low_balance(p_user uuid, p_threshold numeric); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.set_low_balance(p_user uuid, p_threshold numeric) IS 'Sets a user''s threshold. Raises no alert by itself, also where the balance is below it. HF001.';
+
 -- Name: set_reversed(text, numeric, numeric); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.set_reversed(p_source_key text, p_part numeric, p_whole numeric) RETURNS text
@@ -2392,6 +2987,58 @@ ALTER FUNCTION backend.set_reversed(p_source_key text, p_part numeric, p_whole n
 -- Name: FUNCTION set_reversed(p_source_key text, p_part numeric, p_whole numeric); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.set_reversed(p_source_key text, p_part numeric, p_whole numeric) IS 'Reverses a share of a grant. Outcomes: clawed_back, restored, unchanged, noted.';
+
+-- Name: set_role(text, text, uuid, text, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.set_role(p_actor text, p_key text, p_user uuid, p_role text, p_reason text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if backend.ensure_account(p_user) = 'unknown_user' then
+    return 'unknown_user';
+  end if;
+  insert into backend.admin_actions (key, actor, action, user_id, detail, reason, created_at)
+    values (p_key, p_actor, 'set_role', p_user, p_role, p_reason, ledger.clock())
+    on conflict (key) do nothing;
+  if not found then
+    return 'duplicate';
+  end if;
+  update public.profiles set role = p_role where user_id = p_user;
+  return 'changed';
+end $$;
+
+ALTER FUNCTION backend.set_role(p_actor text, p_key text, p_user uuid, p_role text, p_reason text) OWNER TO postgres;
+
+-- Name: FUNCTION set_role(p_actor text, p_key text, p_user uuid, p_role text, p_reason text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.set_role(p_actor text, p_key text, p_user uuid, p_role text, p_reason text) IS 'Gives a user a role. For operators only: no role of the backend may execute it. Outcomes: changed, duplicate, unknown_user.';
+
+-- Name: set_welcome(text, text, numeric, boolean, text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.set_welcome(p_actor text, p_key text, p_credits numeric, p_needs_verified_email boolean, p_reason text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  insert into backend.admin_actions (key, actor, action, amount, detail, reason, created_at)
+    values (p_key, p_actor, 'set_welcome', p_credits,
+            case when p_needs_verified_email then 'verified e-mail needed' else 'no e-mail needed' end,
+            p_reason, ledger.clock())
+    on conflict (key) do nothing;
+  if not found then
+    return 'duplicate';
+  end if;
+  update backend.account_settings
+     set welcome_credits = p_credits, welcome_needs_verified_email = p_needs_verified_email;
+  return 'changed';
+end $$;
+
+ALTER FUNCTION backend.set_welcome(p_actor text, p_key text, p_credits numeric, p_needs_verified_email boolean, p_reason text) OWNER TO postgres;
+
+-- Name: FUNCTION set_welcome(p_actor text, p_key text, p_credits numeric, p_needs_verified_email boolean, p_reason text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.set_welcome(p_actor text, p_key text, p_credits numeric, p_needs_verified_email boolean, p_reason text) IS 'Sets the gift of accounts opened from now on. For operators only. Outcomes: changed, duplicate.';
 
 -- Name: take_ticket(); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -3253,6 +3900,81 @@ ALTER FUNCTION ledger.verify(p_seal_id bigint, p_seal_hash text) OWNER TO postgr
 
 COMMENT ON FUNCTION ledger.verify(p_seal_id bigint, p_seal_hash text) IS 'A row for each sealed entry that was changed, removed or inserted since, and for each broken seal; none when nothing was touched. With a seal''s id and hash noted elsewhere it also finds a chain that was written anew.';
 
+-- Name: account_settings; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.account_settings (
+    only_row boolean DEFAULT true NOT NULL,
+    welcome_credits numeric(14,3) DEFAULT 10 NOT NULL,
+    welcome_needs_verified_email boolean DEFAULT true NOT NULL,
+    CONSTRAINT one_row CHECK (only_row),
+    CONSTRAINT welcome_is_an_amount CHECK (((welcome_credits >= (0)::numeric) AND (welcome_credits < (100000)::numeric)))
+);
+
+ALTER TABLE backend.account_settings OWNER TO postgres;
+
+-- Name: TABLE account_settings; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.account_settings IS 'What a new account gets. In the database, because the trigger that gives it has no other configuration: `make ops` shows and sets it.';
+
+-- Name: COLUMN account_settings.welcome_credits; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.account_settings.welcome_credits IS 'Credits of the welcome gift; 0 for none.';
+
+-- Name: admin_actions; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.admin_actions (
+    id bigint NOT NULL,
+    key text NOT NULL,
+    actor text NOT NULL,
+    action text NOT NULL,
+    user_id uuid,
+    amount numeric(14,3),
+    detail text,
+    reason text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT action_is_known CHECK ((action = ANY (ARRAY['adjust'::text, 'set_role'::text, 'set_welcome'::text]))),
+    CONSTRAINT reason_is_given CHECK (((length(btrim(reason)) >= 3) AND (length(btrim(reason)) <= 500)))
+);
+
+ALTER TABLE backend.admin_actions OWNER TO postgres;
+
+-- Name: TABLE admin_actions; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.admin_actions IS 'What people with power did, and why. Written in the transaction of the effect.';
+
+-- Name: COLUMN admin_actions.key; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.admin_actions.key IS 'The caller''s idempotency key: the same action twice takes effect once.';
+
+-- Name: COLUMN admin_actions.actor; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.admin_actions.actor IS 'user:{id} of an admin, or operator:{name} at a terminal.';
+
+-- Name: admin_actions_id_seq; Type: SEQUENCE; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.admin_actions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME backend.admin_actions_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: alert_outbox; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.alert_outbox (
+    alert_id bigint NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    leased_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+);
+
+ALTER TABLE backend.alert_outbox OWNER TO postgres;
+
+-- Name: TABLE alert_outbox; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.alert_outbox IS 'Alerts the event bus has not taken yet.';
+
 -- Name: customers; Type: TABLE; Schema: backend; Owner: postgres
 
 CREATE TABLE backend.customers (
@@ -3545,6 +4267,196 @@ ALTER TABLE backend.reconciliations OWNER TO postgres;
 
 COMMENT ON TABLE backend.reconciliations IS 'How far each comparison with Stripe''s own lists has come, and when the next is due.';
 
+-- Name: removal_leases; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.removal_leases (
+    kind text NOT NULL,
+    id uuid NOT NULL,
+    leased_until timestamp with time zone NOT NULL
+);
+
+ALTER TABLE backend.removal_leases OWNER TO postgres;
+
+-- Name: TABLE removal_leases; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.removal_leases IS 'Whose files are being removed just now, so that two sweeps share the work.';
+
+-- Name: report_failures; Type: VIEW; Schema: backend; Owner: postgres
+
+CREATE VIEW backend.report_failures WITH (security_invoker='true') AS
+ SELECT model,
+    error_code,
+    count(*) AS jobs,
+    max(finished_at) AS newest
+   FROM public.generations g
+  WHERE ((status = 'failed'::text) AND (finished_at > (ledger.clock() - '7 days'::interval)))
+  GROUP BY model, error_code
+  ORDER BY (count(*)) DESC;
+
+ALTER VIEW backend.report_failures OWNER TO postgres;
+
+-- Name: VIEW report_failures; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON VIEW backend.report_failures IS 'Jobs that failed in the last 7 days, by model and code.';
+
+-- Name: report_jobs; Type: VIEW; Schema: backend; Owner: postgres
+
+CREATE VIEW backend.report_jobs WITH (security_invoker='true') AS
+ SELECT status,
+    kind,
+    count(*) AS jobs,
+    min(created_at) AS oldest,
+    max(created_at) AS newest
+   FROM public.generations g
+  GROUP BY status, kind
+  ORDER BY status, kind;
+
+ALTER VIEW backend.report_jobs OWNER TO postgres;
+
+-- Name: VIEW report_jobs; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON VIEW backend.report_jobs IS 'Jobs by state and kind.';
+
+-- Name: report_models; Type: VIEW; Schema: backend; Owner: postgres
+
+CREATE VIEW backend.report_models WITH (security_invoker='true') AS
+ WITH finished AS (
+         SELECT g.model,
+            g.charged_credits,
+            (g.cost_credits - g.charged_credits) AS refunded_credits,
+                CASE
+                    WHEN (d.output_urls IS NULL) THEN (0)::numeric
+                    ELSE ((((d.price ->> 'unit_credits'::text))::numeric * ((d.price ->> 'units_per_output'::text))::numeric) * ((d.price ->> 'output_count'::text))::numeric)
+                END AS provider_credits
+           FROM (public.generations g
+             JOIN backend.dispatches d ON ((g.id = d.generation_id)))
+          WHERE (g.finished_at > (ledger.clock() - '31 days'::interval))
+        )
+ SELECT model,
+    count(*) AS jobs,
+    sum(charged_credits) AS charged_credits,
+    sum(provider_credits) AS provider_credits,
+    sum(refunded_credits) AS refunded_credits,
+    round(avg(((refunded_credits > (0)::numeric))::integer), 3) AS refund_rate
+   FROM finished f
+  GROUP BY model
+  ORDER BY (sum(charged_credits)) DESC NULLS LAST;
+
+ALTER VIEW backend.report_models OWNER TO postgres;
+
+-- Name: VIEW report_models; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON VIEW backend.report_models IS 'By model, 31 days: credits charged against what the provider billed for what it delivered, and the share of jobs refunded at least in part.';
+
+-- Name: purchases; Type: TABLE; Schema: public; Owner: postgres
+
+CREATE TABLE public.purchases (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id uuid NOT NULL,
+    kind text NOT NULL,
+    item_id text NOT NULL,
+    "interval" text,
+    credits numeric(14,3) NOT NULL,
+    amount_minor bigint NOT NULL,
+    currency text NOT NULL,
+    priority smallint DEFAULT 100 NOT NULL,
+    expires_days integer,
+    status text DEFAULT 'created'::text NOT NULL,
+    stripe_session_id text,
+    stripe_payment_intent_id text,
+    stripe_subscription_id text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    paid_at timestamp with time zone,
+    CONSTRAINT amount_is_positive CHECK ((amount_minor > 0)),
+    CONSTRAINT credits_are_positive CHECK ((credits > (0)::numeric)),
+    CONSTRAINT currency_is_iso CHECK ((currency ~ '^[a-z]{3}$'::text)),
+    CONSTRAINT expires_days_are_positive CHECK ((expires_days > 0)),
+    CONSTRAINT interval_is_known CHECK (("interval" = ANY (ARRAY['month'::text, 'year'::text]))),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['pack'::text, 'plan'::text]))),
+    CONSTRAINT plans_have_an_interval CHECK (((kind = 'plan'::text) = ("interval" IS NOT NULL))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['created'::text, 'open'::text, 'pending'::text, 'paid'::text, 'failed'::text, 'expired'::text])))
+);
+
+ALTER TABLE public.purchases OWNER TO postgres;
+
+-- Name: TABLE purchases; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON TABLE public.purchases IS 'What a user set out to buy, and what became of it. The only source of what the payment of a pack grants.';
+
+-- Name: COLUMN purchases.id; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.purchases.id IS 'Travels through Stripe as client_reference_id.';
+
+-- Name: COLUMN purchases.item_id; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.purchases.item_id IS 'The pack or the plan, as the catalogue names it.';
+
+-- Name: COLUMN purchases.credits; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.purchases.credits IS 'Of a pack: what its payment grants. Of a plan: the credits of a month, for show; its invoices grant.';
+
+-- Name: COLUMN purchases.amount_minor; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.purchases.amount_minor IS 'Price in the currency''s minor unit (cents).';
+
+-- Name: COLUMN purchases.expires_days; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.purchases.expires_days IS 'How long the credits of a pack live from their payment; null: for ever.';
+
+-- Name: COLUMN purchases.status; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.purchases.status IS 'created: no session yet; open: at the payment page; pending: a delayed method is on its way; paid: credits granted, or subscribed; failed, expired: nothing granted.';
+
+-- Name: report_purchases; Type: VIEW; Schema: backend; Owner: postgres
+
+CREATE VIEW backend.report_purchases WITH (security_invoker='true') AS
+ WITH recent AS (
+         SELECT p.status,
+            p.currency,
+            p.amount_minor,
+            p.credits,
+            ((p.created_at AT TIME ZONE 'UTC'::text))::date AS day
+           FROM public.purchases p
+          WHERE (p.created_at > (ledger.clock() - '31 days'::interval))
+        )
+ SELECT day,
+    status,
+    currency,
+    count(*) AS purchases,
+    sum(amount_minor) AS amount_minor,
+    sum(credits) AS credits
+   FROM recent r
+  GROUP BY day, status, currency
+  ORDER BY day DESC, status, currency;
+
+ALTER VIEW backend.report_purchases OWNER TO postgres;
+
+-- Name: VIEW report_purchases; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON VIEW backend.report_purchases IS 'Purchases of the last 31 days by day (UTC) and state; amounts in the currency''s minor unit.';
+
+-- Name: report_reservations; Type: VIEW; Schema: backend; Owner: postgres
+
+CREATE VIEW backend.report_reservations WITH (security_invoker='true') AS
+ SELECT r.user_id,
+    r.id AS reservation_id,
+    r.amount,
+    r.reserved_at,
+    g.status,
+    d.provider_generation_id,
+    d.attempts
+   FROM ((public.credit_reservations r
+     LEFT JOIN public.generations g ON ((r.id = g.reservation_id)))
+     LEFT JOIN backend.dispatches d ON ((g.id = d.generation_id)))
+  WHERE (r.charged IS NULL)
+  ORDER BY r.reserved_at;
+
+ALTER VIEW backend.report_reservations OWNER TO postgres;
+
+-- Name: VIEW report_reservations; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON VIEW backend.report_reservations IS 'Open reservations, oldest first: the first row is the oldest.';
+
 -- Name: stripe_events; Type: TABLE; Schema: backend; Owner: postgres
 
 CREATE TABLE backend.stripe_events (
@@ -3587,6 +4499,24 @@ ALTER SEQUENCE backend.tickets OWNER TO postgres;
 -- Name: SEQUENCE tickets; Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON SEQUENCE backend.tickets IS 'Numbers taken before a state is read from Stripe.';
+
+-- Name: welcome_gifts; Type: TABLE; Schema: backend; Owner: postgres
+
+CREATE TABLE backend.welcome_gifts (
+    address_hash bytea NOT NULL,
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE backend.welcome_gifts OWNER TO postgres;
+
+-- Name: TABLE welcome_gifts; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON TABLE backend.welcome_gifts IS 'Who had the welcome gift. It outlives the user, so that leaving and coming back does not pay again.';
+
+-- Name: COLUMN welcome_gifts.address_hash; Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON COLUMN backend.welcome_gifts.address_hash IS 'SHA-256 of the e-mail in lower case; of the user''s id where no e-mail is needed and none is known.';
 
 -- Name: seal_horizon; Type: TABLE; Schema: ledger; Owner: postgres
 
@@ -3640,28 +4570,16 @@ ALTER TABLE ledger.seals ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
--- Name: assets; Type: TABLE; Schema: public; Owner: postgres
+-- Name: alerts_id_seq; Type: SEQUENCE; Schema: public; Owner: postgres
 
-CREATE TABLE public.assets (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    user_id uuid NOT NULL,
-    path text NOT NULL,
-    content_type text NOT NULL,
-    bytes bigint NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT bytes_are_within_limit CHECK (((bytes >= 1) AND (bytes <= 10485760))),
-    CONSTRAINT content_type_is_an_image CHECK ((content_type = ANY (ARRAY['image/jpeg'::text, 'image/png'::text, 'image/webp'::text])))
+ALTER TABLE public.alerts ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.alerts_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
-
-ALTER TABLE public.assets OWNER TO postgres;
-
--- Name: TABLE assets; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON TABLE public.assets IS 'A user''s own pictures in the bucket uploads, lent to the provider by signed URL.';
-
--- Name: COLUMN assets.path; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON COLUMN public.assets.path IS 'Object name in the bucket: {user_id}/{asset id}.{extension}.';
 
 -- Name: credit_balances; Type: TABLE; Schema: public; Owner: postgres
 
@@ -3670,7 +4588,9 @@ CREATE TABLE public.credit_balances (
     available ledger.credits DEFAULT 0 NOT NULL,
     owed ledger.credits DEFAULT 0 NOT NULL,
     next_expiry_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
-    CONSTRAINT debt_leaves_nothing_available CHECK ((((owed)::numeric = (0)::numeric) OR ((available)::numeric = (0)::numeric)))
+    low_balance_at numeric(14,3) DEFAULT 0.5 NOT NULL,
+    CONSTRAINT debt_leaves_nothing_available CHECK ((((owed)::numeric = (0)::numeric) OR ((available)::numeric = (0)::numeric))),
+    CONSTRAINT threshold_is_not_negative CHECK ((low_balance_at >= (0)::numeric))
 )
 WITH (fillfactor='50');
 
@@ -3691,6 +4611,10 @@ COMMENT ON COLUMN public.credit_balances.owed IS 'Debt: credits clawed back afte
 -- Name: COLUMN credit_balances.next_expiry_at; Type: COMMENT; Schema: public; Owner: postgres
 
 COMMENT ON COLUMN public.credit_balances.next_expiry_at IS 'Not later than the earliest expiry of a grant that has something left; a reserve looks no further while it lies ahead.';
+
+-- Name: COLUMN credit_balances.low_balance_at; Type: COMMENT; Schema: public; Owner: postgres
+
+COMMENT ON COLUMN public.credit_balances.low_balance_at IS 'Falling below it raises an alert; 0 raises none.';
 
 -- Name: credit_grants; Type: TABLE; Schema: public; Owner: postgres
 
@@ -3780,24 +4704,6 @@ ALTER TABLE public.credit_reversals OWNER TO postgres;
 
 COMMENT ON TABLE public.credit_reversals IS 'The reversals that were applied, also those that changed nothing: a late copy of an old one must not undo a newer one.';
 
--- Name: generation_events; Type: TABLE; Schema: public; Owner: postgres
-
-CREATE TABLE public.generation_events (
-    id bigint NOT NULL,
-    generation_id uuid NOT NULL,
-    user_id uuid NOT NULL,
-    from_status text,
-    to_status text NOT NULL,
-    reason text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
-);
-
-ALTER TABLE public.generation_events OWNER TO postgres;
-
--- Name: TABLE generation_events; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON TABLE public.generation_events IS 'One row for each change of a generation''s state.';
-
 -- Name: generation_events_id_seq; Type: SEQUENCE; Schema: public; Owner: postgres
 
 ALTER TABLE public.generation_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -3842,64 +4748,30 @@ COMMENT ON COLUMN public.payment_reversals.counts IS 'Whether the money is gone 
 
 COMMENT ON COLUMN public.payment_reversals.looked_for_at IS 'When the sweep last asked Stripe what it paid.';
 
--- Name: purchases; Type: TABLE; Schema: public; Owner: postgres
+-- Name: profiles; Type: TABLE; Schema: public; Owner: postgres
 
-CREATE TABLE public.purchases (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
+CREATE TABLE public.profiles (
     user_id uuid NOT NULL,
-    kind text NOT NULL,
-    item_id text NOT NULL,
-    "interval" text,
-    credits numeric(14,3) NOT NULL,
-    amount_minor bigint NOT NULL,
-    currency text NOT NULL,
-    priority smallint DEFAULT 100 NOT NULL,
-    expires_days integer,
-    status text DEFAULT 'created'::text NOT NULL,
-    stripe_session_id text,
-    stripe_payment_intent_id text,
-    stripe_subscription_id text,
+    role text DEFAULT 'user'::text NOT NULL,
+    welcome text DEFAULT 'waiting'::text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    paid_at timestamp with time zone,
-    CONSTRAINT amount_is_positive CHECK ((amount_minor > 0)),
-    CONSTRAINT credits_are_positive CHECK ((credits > (0)::numeric)),
-    CONSTRAINT currency_is_iso CHECK ((currency ~ '^[a-z]{3}$'::text)),
-    CONSTRAINT expires_days_are_positive CHECK ((expires_days > 0)),
-    CONSTRAINT interval_is_known CHECK (("interval" = ANY (ARRAY['month'::text, 'year'::text]))),
-    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['pack'::text, 'plan'::text]))),
-    CONSTRAINT plans_have_an_interval CHECK (((kind = 'plan'::text) = ("interval" IS NOT NULL))),
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['created'::text, 'open'::text, 'pending'::text, 'paid'::text, 'failed'::text, 'expired'::text])))
+    CONSTRAINT role_is_known CHECK ((role = ANY (ARRAY['user'::text, 'admin'::text]))),
+    CONSTRAINT welcome_is_known CHECK ((welcome = ANY (ARRAY['waiting'::text, 'paid'::text, 'refused'::text])))
 );
 
-ALTER TABLE public.purchases OWNER TO postgres;
+ALTER TABLE public.profiles OWNER TO postgres;
 
--- Name: TABLE purchases; Type: COMMENT; Schema: public; Owner: postgres
+-- Name: TABLE profiles; Type: COMMENT; Schema: public; Owner: postgres
 
-COMMENT ON TABLE public.purchases IS 'What a user set out to buy, and what became of it. The only source of what the payment of a pack grants.';
+COMMENT ON TABLE public.profiles IS 'One row a user; it goes with the user. Money history does not (see credit_balances).';
 
--- Name: COLUMN purchases.id; Type: COMMENT; Schema: public; Owner: postgres
+-- Name: COLUMN profiles.role; Type: COMMENT; Schema: public; Owner: postgres
 
-COMMENT ON COLUMN public.purchases.id IS 'Travels through Stripe as client_reference_id.';
+COMMENT ON COLUMN public.profiles.role IS 'Read by backend.has_role; written by operators only.';
 
--- Name: COLUMN purchases.item_id; Type: COMMENT; Schema: public; Owner: postgres
+-- Name: COLUMN profiles.welcome; Type: COMMENT; Schema: public; Owner: postgres
 
-COMMENT ON COLUMN public.purchases.item_id IS 'The pack or the plan, as the catalogue names it.';
-
--- Name: COLUMN purchases.credits; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON COLUMN public.purchases.credits IS 'Of a pack: what its payment grants. Of a plan: the credits of a month, for show; its invoices grant.';
-
--- Name: COLUMN purchases.amount_minor; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON COLUMN public.purchases.amount_minor IS 'Price in the currency''s minor unit (cents).';
-
--- Name: COLUMN purchases.expires_days; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON COLUMN public.purchases.expires_days IS 'How long the credits of a pack live from their payment; null: for ever.';
-
--- Name: COLUMN purchases.status; Type: COMMENT; Schema: public; Owner: postgres
-
-COMMENT ON COLUMN public.purchases.status IS 'created: no session yet; open: at the payment page; pending: a delayed method is on its way; paid: credits granted, or subscribed; failed, expired: nothing granted.';
+COMMENT ON COLUMN public.profiles.welcome IS 'waiting: for a verified e-mail; paid; refused: this address had its gift, or there is none.';
 
 -- Name: subscriptions; Type: TABLE; Schema: public; Owner: postgres
 
@@ -3932,6 +4804,26 @@ COMMENT ON TABLE public.subscriptions IS 'Stripe''s subscriptions, mirrored. The
 -- Name: COLUMN subscriptions.status; Type: COMMENT; Schema: public; Owner: postgres
 
 COMMENT ON COLUMN public.subscriptions.status IS 'As Stripe names it. canceled and incomplete_expired are final.';
+
+-- Name: account_settings account_settings_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.account_settings
+    ADD CONSTRAINT account_settings_pkey PRIMARY KEY (only_row);
+
+-- Name: admin_actions admin_actions_key_key; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.admin_actions
+    ADD CONSTRAINT admin_actions_key_key UNIQUE (key);
+
+-- Name: admin_actions admin_actions_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.admin_actions
+    ADD CONSTRAINT admin_actions_pkey PRIMARY KEY (id);
+
+-- Name: alert_outbox alert_outbox_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.alert_outbox
+    ADD CONSTRAINT alert_outbox_pkey PRIMARY KEY (alert_id);
 
 -- Name: customers customers_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
 
@@ -3988,10 +4880,25 @@ ALTER TABLE ONLY backend.prorations
 ALTER TABLE ONLY backend.reconciliations
     ADD CONSTRAINT reconciliations_pkey PRIMARY KEY (name);
 
+-- Name: removal_leases removal_leases_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.removal_leases
+    ADD CONSTRAINT removal_leases_pkey PRIMARY KEY (kind, id);
+
 -- Name: stripe_events stripe_events_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
 
 ALTER TABLE ONLY backend.stripe_events
     ADD CONSTRAINT stripe_events_pkey PRIMARY KEY (id);
+
+-- Name: welcome_gifts welcome_gifts_pkey; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.welcome_gifts
+    ADD CONSTRAINT welcome_gifts_pkey PRIMARY KEY (address_hash);
+
+-- Name: welcome_gifts welcome_gifts_user_id_key; Type: CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.welcome_gifts
+    ADD CONSTRAINT welcome_gifts_user_id_key UNIQUE (user_id);
 
 -- Name: seal_horizon seal_horizon_pkey; Type: CONSTRAINT; Schema: ledger; Owner: postgres
 
@@ -4007,6 +4914,11 @@ ALTER TABLE ONLY ledger.seals
 
 ALTER TABLE ONLY ledger.seals
     ADD CONSTRAINT seals_pkey PRIMARY KEY (id);
+
+-- Name: alerts alerts_pkey; Type: CONSTRAINT; Schema: public; Owner: postgres
+
+ALTER TABLE ONLY public.alerts
+    ADD CONSTRAINT alerts_pkey PRIMARY KEY (id);
 
 -- Name: assets assets_path_key; Type: CONSTRAINT; Schema: public; Owner: postgres
 
@@ -4063,6 +4975,11 @@ ALTER TABLE ONLY public.generations
 ALTER TABLE ONLY public.generations
     ADD CONSTRAINT generations_reservation_id_key UNIQUE (reservation_id);
 
+-- Name: alerts one_alert_a_transaction; Type: CONSTRAINT; Schema: public; Owner: postgres
+
+ALTER TABLE ONLY public.alerts
+    ADD CONSTRAINT one_alert_a_transaction UNIQUE (user_id, type, created_at);
+
 -- Name: generations one_generation_per_key; Type: CONSTRAINT; Schema: public; Owner: postgres
 
 ALTER TABLE ONLY public.generations
@@ -4077,6 +4994,11 @@ ALTER TABLE ONLY public.payment_reversals
 
 ALTER TABLE ONLY public.plan_periods
     ADD CONSTRAINT plan_periods_pkey PRIMARY KEY (source_key);
+
+-- Name: profiles profiles_pkey; Type: CONSTRAINT; Schema: public; Owner: postgres
+
+ALTER TABLE ONLY public.profiles
+    ADD CONSTRAINT profiles_pkey PRIMARY KEY (user_id);
 
 -- Name: purchases purchases_pkey; Type: CONSTRAINT; Schema: public; Owner: postgres
 
@@ -4103,6 +5025,10 @@ ALTER TABLE ONLY public.purchases
 ALTER TABLE ONLY public.subscriptions
     ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (id);
 
+-- Name: admin_actions_user; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX admin_actions_user ON backend.admin_actions USING btree (user_id, id);
+
 -- Name: customers_forgotten; Type: INDEX; Schema: backend; Owner: postgres
 
 CREATE INDEX customers_forgotten ON backend.customers USING gin (forgotten);
@@ -4118,6 +5044,10 @@ CREATE INDEX dispatches_unfinished ON backend.dispatches USING btree (moved_at) 
 -- Name: dispatches_waking; Type: INDEX; Schema: backend; Owner: postgres
 
 CREATE INDEX dispatches_waking ON backend.dispatches USING btree (wake_at) WHERE ((finished_at IS NULL) AND (wake_at IS NOT NULL));
+
+-- Name: inbox_age; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX inbox_age ON backend.inbox USING btree (received_at);
 
 -- Name: inbox_parked; Type: INDEX; Schema: backend; Owner: postgres
 
@@ -4139,9 +5069,21 @@ CREATE INDEX prices_lookup_key ON backend.prices USING btree (lookup_key);
 
 CREATE INDEX prorations_subscription ON backend.prorations USING btree (subscription_id, price_id);
 
+-- Name: stripe_events_age; Type: INDEX; Schema: backend; Owner: postgres
+
+CREATE INDEX stripe_events_age ON backend.stripe_events USING btree (received_at);
+
 -- Name: stripe_events_parked; Type: INDEX; Schema: backend; Owner: postgres
 
 CREATE INDEX stripe_events_parked ON backend.stripe_events USING btree (leased_until NULLS FIRST, parked_at) WHERE (outcome = 'parked'::text);
+
+-- Name: assets_age; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX assets_age ON public.assets USING btree (COALESCE(last_used_at, created_at)) WHERE (removed_at IS NULL);
+
+-- Name: assets_removed; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX assets_removed ON public.assets USING btree (removed_at) WHERE (removed_at IS NOT NULL);
 
 -- Name: assets_user; Type: INDEX; Schema: public; Owner: postgres
 
@@ -4183,6 +5125,10 @@ CREATE INDEX credit_reservations_user ON public.credit_reservations USING btree 
 
 CREATE INDEX credit_reversals_grant ON public.credit_reversals USING btree (grant_id);
 
+-- Name: generation_events_age; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX generation_events_age ON public.generation_events USING btree (created_at);
+
 -- Name: generation_events_generation; Type: INDEX; Schema: public; Owner: postgres
 
 CREATE INDEX generation_events_generation ON public.generation_events USING btree (generation_id, id);
@@ -4198,6 +5144,10 @@ CREATE INDEX generations_active ON public.generations USING btree (user_id) WHER
 -- Name: generations_library; Type: INDEX; Schema: public; Owner: postgres
 
 CREATE INDEX generations_library ON public.generations USING btree (user_id, created_at DESC, id DESC);
+
+-- Name: generations_to_clear; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX generations_to_clear ON public.generations USING btree (removed_at) WHERE ((removed_at IS NOT NULL) AND (files_removed_at IS NULL));
 
 -- Name: payment_reversals_payment; Type: INDEX; Schema: public; Owner: postgres
 
@@ -4239,6 +5189,15 @@ CREATE INDEX subscriptions_user ON public.subscriptions USING btree (user_id, cr
 
 CREATE TRIGGER credit_ledger_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.credit_ledger FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
+-- Name: credit_balances low_balance; Type: TRIGGER; Schema: public; Owner: postgres
+
+CREATE CONSTRAINT TRIGGER low_balance AFTER UPDATE OF available ON public.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((((new.available)::numeric < new.low_balance_at) AND ((old.available)::numeric >= old.low_balance_at))) EXECUTE FUNCTION backend.raise_low_balance();
+
+-- Name: alert_outbox alert_outbox_alert_id_fkey; Type: FK CONSTRAINT; Schema: backend; Owner: postgres
+
+ALTER TABLE ONLY backend.alert_outbox
+    ADD CONSTRAINT alert_outbox_alert_id_fkey FOREIGN KEY (alert_id) REFERENCES public.alerts(id) ON DELETE CASCADE;
+
 -- Name: dispatches dispatches_generation_id_fkey; Type: FK CONSTRAINT; Schema: backend; Owner: postgres
 
 ALTER TABLE ONLY backend.dispatches
@@ -4258,6 +5217,23 @@ ALTER TABLE ONLY public.credit_reversals
 
 ALTER TABLE ONLY public.generation_events
     ADD CONSTRAINT generation_events_generation_id_fkey FOREIGN KEY (generation_id) REFERENCES public.generations(id);
+
+-- Name: profiles profiles_user_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: postgres
+
+ALTER TABLE ONLY public.profiles
+    ADD CONSTRAINT profiles_user_id_fkey FOREIGN KEY (user_id) REFERENCES auth.users(id) ON DELETE CASCADE;
+
+-- Name: account_settings; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.account_settings ENABLE ROW LEVEL SECURITY;
+
+-- Name: admin_actions; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.admin_actions ENABLE ROW LEVEL SECURITY;
+
+-- Name: alert_outbox; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.alert_outbox ENABLE ROW LEVEL SECURITY;
 
 -- Name: customers; Type: ROW SECURITY; Schema: backend; Owner: postgres
 
@@ -4295,9 +5271,17 @@ ALTER TABLE backend.prorations ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE backend.reconciliations ENABLE ROW LEVEL SECURITY;
 
+-- Name: removal_leases; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.removal_leases ENABLE ROW LEVEL SECURITY;
+
 -- Name: stripe_events; Type: ROW SECURITY; Schema: backend; Owner: postgres
 
 ALTER TABLE backend.stripe_events ENABLE ROW LEVEL SECURITY;
+
+-- Name: welcome_gifts; Type: ROW SECURITY; Schema: backend; Owner: postgres
+
+ALTER TABLE backend.welcome_gifts ENABLE ROW LEVEL SECURITY;
 
 -- Name: seal_horizon; Type: ROW SECURITY; Schema: ledger; Owner: postgres
 
@@ -4306,6 +5290,10 @@ ALTER TABLE ledger.seal_horizon ENABLE ROW LEVEL SECURITY;
 -- Name: seals; Type: ROW SECURITY; Schema: ledger; Owner: postgres
 
 ALTER TABLE ledger.seals ENABLE ROW LEVEL SECURITY;
+
+-- Name: alerts; Type: ROW SECURITY; Schema: public; Owner: postgres
+
+ALTER TABLE public.alerts ENABLE ROW LEVEL SECURITY;
 
 -- Name: assets; Type: ROW SECURITY; Schema: public; Owner: postgres
 
@@ -4338,6 +5326,10 @@ ALTER TABLE public.generation_events ENABLE ROW LEVEL SECURITY;
 -- Name: generations; Type: ROW SECURITY; Schema: public; Owner: postgres
 
 ALTER TABLE public.generations ENABLE ROW LEVEL SECURITY;
+
+-- Name: alerts own rows; Type: POLICY; Schema: public; Owner: postgres
+
+CREATE POLICY "own rows" ON public.alerts FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
 
 -- Name: assets own rows; Type: POLICY; Schema: public; Owner: postgres
 
@@ -4375,6 +5367,10 @@ CREATE POLICY "own rows" ON public.payment_reversals FOR SELECT TO authenticated
 
 CREATE POLICY "own rows" ON public.plan_periods FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
 
+-- Name: profiles own rows; Type: POLICY; Schema: public; Owner: postgres
+
+CREATE POLICY "own rows" ON public.profiles FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
+
 -- Name: purchases own rows; Type: POLICY; Schema: public; Owner: postgres
 
 CREATE POLICY "own rows" ON public.purchases FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
@@ -4390,6 +5386,10 @@ ALTER TABLE public.payment_reversals ENABLE ROW LEVEL SECURITY;
 -- Name: plan_periods; Type: ROW SECURITY; Schema: public; Owner: postgres
 
 ALTER TABLE public.plan_periods ENABLE ROW LEVEL SECURITY;
+
+-- Name: profiles; Type: ROW SECURITY; Schema: public; Owner: postgres
+
+ALTER TABLE public.profiles ENABLE ROW LEVEL SECURITY;
 
 -- Name: purchases; Type: ROW SECURITY; Schema: public; Owner: postgres
 
@@ -4419,6 +5419,15 @@ GRANT USAGE ON SCHEMA public TO service_role;
 REVOKE ALL ON FUNCTION backend.abandon(p_generation uuid, p_error_code text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.abandon(p_generation uuid, p_error_code text) TO holdfast_backend;
 
+-- Name: FUNCTION adjust_credits(p_actor text, p_key text, p_user uuid, p_amount numeric, p_reason text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.adjust_credits(p_actor text, p_key text, p_user uuid, p_amount numeric, p_reason text) FROM PUBLIC;
+
+-- Name: FUNCTION adjust_credits_as_admin(p_admin uuid, p_key text, p_user uuid, p_amount numeric, p_reason text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.adjust_credits_as_admin(p_admin uuid, p_key text, p_user uuid, p_amount numeric, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.adjust_credits_as_admin(p_admin uuid, p_key text, p_user uuid, p_amount numeric, p_reason text) TO holdfast_backend;
+
 -- Name: FUNCTION adopt_customer(p_user uuid, p_customer_id text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.adopt_customer(p_user uuid, p_customer_id text) FROM PUBLIC;
@@ -4446,6 +5455,15 @@ GRANT ALL ON FUNCTION backend.begin_dispatch(p_generation uuid, OUT outcome text
 REVOKE ALL ON FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.begin_settlement(p_generation uuid, p_owner text, p_lease_seconds integer) TO holdfast_backend;
 
+-- Name: TABLE alerts; Type: ACL; Schema: public; Owner: postgres
+
+GRANT SELECT ON TABLE public.alerts TO authenticated;
+
+-- Name: FUNCTION claim_alerts(p_limit integer, p_lease_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.claim_alerts(p_limit integer, p_lease_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.claim_alerts(p_limit integer, p_lease_seconds integer) TO holdfast_backend;
+
 -- Name: FUNCTION claim_parked(p_limit integer, p_lease_seconds integer); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.claim_parked(p_limit integer, p_lease_seconds integer) FROM PUBLIC;
@@ -4455,6 +5473,11 @@ GRANT ALL ON FUNCTION backend.claim_parked(p_limit integer, p_lease_seconds inte
 
 REVOKE ALL ON FUNCTION backend.claim_reconciliation(p_name text, p_every_seconds integer, p_lease_seconds integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.claim_reconciliation(p_name text, p_every_seconds integer, p_lease_seconds integer) TO holdfast_backend;
+
+-- Name: FUNCTION claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) TO holdfast_backend;
 
 -- Name: FUNCTION claim_stuck(p_limit integer, p_idle_seconds integer, p_lease_seconds integer); Type: ACL; Schema: backend; Owner: postgres
 
@@ -4521,6 +5544,11 @@ REVOKE ALL ON FUNCTION backend.end_canceled(p_generation public.generations, p_c
 REVOKE ALL ON FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.end_settlement(p_generation uuid, p_owner text, p_error text, p_is_failure boolean) TO holdfast_backend;
 
+-- Name: FUNCTION ensure_account(p_user uuid); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.ensure_account(p_user uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.ensure_account(p_user uuid) TO holdfast_backend;
+
 -- Name: FUNCTION find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text, OUT generation_id uuid, OUT request_hash text, OUT status text, OUT cost_credits numeric, OUT available_credits numeric) FROM PUBLIC;
@@ -4531,10 +5559,20 @@ GRANT ALL ON FUNCTION backend.find_generation(p_user uuid, p_idempotency_key tex
 REVOKE ALL ON FUNCTION backend.find_price(p_lookup_key text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.find_price(p_lookup_key text) TO holdfast_backend;
 
+-- Name: FUNCTION finish_alerts(p_alerts bigint[]); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.finish_alerts(p_alerts bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.finish_alerts(p_alerts bigint[]) TO holdfast_backend;
+
 -- Name: FUNCTION finish_reconciliation(p_name text, p_since timestamp with time zone); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.finish_reconciliation(p_name text, p_since timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.finish_reconciliation(p_name text, p_since timestamp with time zone) TO holdfast_backend;
+
+-- Name: FUNCTION finish_removal(p_kind text, p_id uuid); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.finish_removal(p_kind text, p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.finish_removal(p_kind text, p_id uuid) TO holdfast_backend;
 
 -- Name: FUNCTION forget_customer(p_customer_id text, p_event jsonb); Type: ACL; Schema: backend; Owner: postgres
 
@@ -4545,11 +5583,6 @@ GRANT ALL ON FUNCTION backend.forget_customer(p_customer_id text, p_event jsonb)
 
 REVOKE ALL ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) TO holdfast_backend;
-
--- Name: FUNCTION get_assets(p_user uuid, p_assets uuid[]); Type: ACL; Schema: backend; Owner: postgres
-
-REVOKE ALL ON FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.get_assets(p_user uuid, p_assets uuid[]) TO holdfast_backend;
 
 -- Name: FUNCTION get_checkout(p_user uuid, p_session_id text); Type: ACL; Schema: backend; Owner: postgres
 
@@ -4571,6 +5604,11 @@ GRANT ALL ON FUNCTION backend.get_generation(p_user uuid, p_generation uuid) TO 
 REVOKE ALL ON FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.get_intake(OUT is_closed boolean, OUT closed_at timestamp with time zone, OUT closed_until timestamp with time zone, OUT closures integer, OUT model text, OUT request text) TO holdfast_backend;
 
+-- Name: FUNCTION get_profile(p_user uuid, OUT role text, OUT welcome text, OUT low_balance_at numeric); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.get_profile(p_user uuid, OUT role text, OUT welcome text, OUT low_balance_at numeric) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.get_profile(p_user uuid, OUT role text, OUT welcome text, OUT low_balance_at numeric) TO holdfast_backend;
+
 -- Name: FUNCTION get_settlement(p_generation uuid, OUT status text, OUT user_id uuid, OUT kind text, OUT output_count integer, OUT output_urls jsonb); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.get_settlement(p_generation uuid, OUT status text, OUT user_id uuid, OUT kind text, OUT output_count integer, OUT output_urls jsonb) FROM PUBLIC;
@@ -4589,9 +5627,19 @@ GRANT ALL ON FUNCTION backend.give_up_parked(p_event_id text) TO holdfast_backen
 
 REVOKE ALL ON FUNCTION backend.grant_months(p_source_key text) FROM PUBLIC;
 
+-- Name: FUNCTION has_role(p_user uuid, p_role text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.has_role(p_user uuid, p_role text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.has_role(p_user uuid, p_role text) TO holdfast_backend;
+
 -- Name: FUNCTION invoice_lines(p_invoice jsonb); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.invoice_lines(p_invoice jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION lend_assets(p_user uuid, p_assets uuid[]); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.lend_assets(p_user uuid, p_assets uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.lend_assets(p_user uuid, p_assets uuid[]) TO holdfast_backend;
 
 -- Name: FUNCTION link_customer(p_user uuid, p_number integer, p_customer_id text); Type: ACL; Schema: backend; Owner: postgres
 
@@ -4602,15 +5650,38 @@ GRANT ALL ON FUNCTION backend.link_customer(p_user uuid, p_number integer, p_cus
 
 REVOKE ALL ON FUNCTION backend.link_payment(p_invoice_id text, p_payment_intent_id text, p_amount_minor bigint, p_currency text) FROM PUBLIC;
 
+-- Name: FUNCTION list_alerts(p_user uuid, p_limit integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.list_alerts(p_user uuid, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.list_alerts(p_user uuid, p_limit integer) TO holdfast_backend;
+
+-- Name: TABLE assets; Type: ACL; Schema: public; Owner: postgres
+
+GRANT SELECT ON TABLE public.assets TO authenticated;
+
+-- Name: FUNCTION list_assets(p_user uuid, p_limit integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.list_assets(p_user uuid, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.list_assets(p_user uuid, p_limit integer) TO holdfast_backend;
+
 -- Name: FUNCTION list_catalog(); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.list_catalog() FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.list_catalog() TO holdfast_backend;
 
--- Name: FUNCTION list_generations(p_user uuid, p_status text, p_before timestamp with time zone, p_before_id uuid, p_limit integer); Type: ACL; Schema: backend; Owner: postgres
+-- Name: TABLE generation_events; Type: ACL; Schema: public; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.list_generations(p_user uuid, p_status text, p_before timestamp with time zone, p_before_id uuid, p_limit integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.list_generations(p_user uuid, p_status text, p_before timestamp with time zone, p_before_id uuid, p_limit integer) TO holdfast_backend;
+GRANT SELECT ON TABLE public.generation_events TO authenticated;
+
+-- Name: FUNCTION list_generation_events(p_user uuid, p_generation uuid); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.list_generation_events(p_user uuid, p_generation uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.list_generation_events(p_user uuid, p_generation uuid) TO holdfast_backend;
+
+-- Name: FUNCTION list_generations(p_user uuid, p_status text, p_kind text, p_before timestamp with time zone, p_before_id uuid, p_limit integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.list_generations(p_user uuid, p_status text, p_kind text, p_before timestamp with time zone, p_before_id uuid, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.list_generations(p_user uuid, p_status text, p_kind text, p_before timestamp with time zone, p_before_id uuid, p_limit integer) TO holdfast_backend;
 
 -- Name: TABLE credit_ledger; Type: ACL; Schema: public; Owner: postgres
 
@@ -4648,6 +5719,11 @@ GRANT ALL ON FUNCTION backend.mark_submitted(p_generation uuid, p_provider_gener
 REVOKE ALL ON FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.mark_unsent(p_generation uuid, p_seconds integer, p_error text) TO holdfast_backend;
 
+-- Name: FUNCTION mark_unused_assets(p_days integer, p_limit integer, p_dry_run boolean); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.mark_unused_assets(p_days integer, p_limit integer, p_dry_run boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.mark_unused_assets(p_days integer, p_limit integer, p_dry_run boolean) TO holdfast_backend;
+
 -- Name: TABLE plan_periods; Type: ACL; Schema: public; Owner: postgres
 
 GRANT SELECT ON TABLE public.plan_periods TO authenticated;
@@ -4659,6 +5735,14 @@ REVOKE ALL ON FUNCTION backend.month_key(p_period public.plan_periods, p_month i
 -- Name: FUNCTION move(p_generation uuid, p_to text, p_reason text, p_error_code text, p_error_message text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.move(p_generation uuid, p_to text, p_reason text, p_error_code text, p_error_message text) FROM PUBLIC;
+
+-- Name: FUNCTION open_account(p_user uuid, p_email text, p_email_is_verified boolean); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.open_account(p_user uuid, p_email text, p_email_is_verified boolean) FROM PUBLIC;
+
+-- Name: FUNCTION open_account_on_sign_up(); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.open_account_on_sign_up() FROM PUBLIC;
 
 -- Name: FUNCTION open_gate(p_event jsonb); Type: ACL; Schema: backend; Owner: postgres
 
@@ -4686,6 +5770,10 @@ REVOKE ALL ON FUNCTION backend.poison_after() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.postpone(p_generation uuid, p_seconds integer, p_error text, p_is_failure boolean) TO holdfast_backend;
+
+-- Name: FUNCTION raise_low_balance(); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.raise_low_balance() FROM PUBLIC;
 
 -- Name: FUNCTION record_callback(p_delivery_id text, p_event text, p_provider_generation_id text, p_payload jsonb, OUT outcome text, OUT generation_id uuid, OUT status text); Type: ACL; Schema: backend; Owner: postgres
 
@@ -4736,6 +5824,21 @@ GRANT ALL ON FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint
 
 REVOKE ALL ON FUNCTION backend.refund_generation(p_generation uuid) FROM PUBLIC;
 
+-- Name: FUNCTION remove_asset(p_user uuid, p_asset uuid, OUT outcome text, OUT path text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.remove_asset(p_user uuid, p_asset uuid, OUT outcome text, OUT path text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.remove_asset(p_user uuid, p_asset uuid, OUT outcome text, OUT path text) TO holdfast_backend;
+
+-- Name: FUNCTION remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]) TO holdfast_backend;
+
+-- Name: FUNCTION remove_old_events(p_days integer, p_limit integer, p_dry_run boolean); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.remove_old_events(p_days integer, p_limit integer, p_dry_run boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.remove_old_events(p_days integer, p_limit integer, p_dry_run boolean) TO holdfast_backend;
+
 -- Name: FUNCTION request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.request_cancel(p_user uuid, p_generation uuid, OUT outcome text, OUT status text, OUT provider_generation_id text) FROM PUBLIC;
@@ -4758,9 +5861,22 @@ REVOKE ALL ON FUNCTION backend.reverse_payment(p_payment_intent text) FROM PUBLI
 
 REVOKE ALL ON FUNCTION backend.reverse_period(p_source_key text) FROM PUBLIC;
 
+-- Name: FUNCTION set_low_balance(p_user uuid, p_threshold numeric); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.set_low_balance(p_user uuid, p_threshold numeric) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.set_low_balance(p_user uuid, p_threshold numeric) TO holdfast_backend;
+
 -- Name: FUNCTION set_reversed(p_source_key text, p_part numeric, p_whole numeric); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.set_reversed(p_source_key text, p_part numeric, p_whole numeric) FROM PUBLIC;
+
+-- Name: FUNCTION set_role(p_actor text, p_key text, p_user uuid, p_role text, p_reason text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.set_role(p_actor text, p_key text, p_user uuid, p_role text, p_reason text) FROM PUBLIC;
+
+-- Name: FUNCTION set_welcome(p_actor text, p_key text, p_credits numeric, p_needs_verified_email boolean, p_reason text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.set_welcome(p_actor text, p_key text, p_credits numeric, p_needs_verified_email boolean, p_reason text) FROM PUBLIC;
 
 -- Name: FUNCTION take_ticket(); Type: ACL; Schema: backend; Owner: postgres
 
@@ -4865,9 +5981,9 @@ REVOKE ALL ON FUNCTION ledger.take_from_grants(p_user uuid, p_amount numeric, OU
 REVOKE ALL ON FUNCTION ledger.verify(p_seal_id bigint, p_seal_hash text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ledger.verify(p_seal_id bigint, p_seal_hash text) TO holdfast_backend;
 
--- Name: TABLE assets; Type: ACL; Schema: public; Owner: postgres
+-- Name: TABLE purchases; Type: ACL; Schema: public; Owner: postgres
 
-GRANT SELECT ON TABLE public.assets TO authenticated;
+GRANT SELECT ON TABLE public.purchases TO authenticated;
 
 -- Name: TABLE credit_balances; Type: ACL; Schema: public; Owner: postgres
 
@@ -4877,17 +5993,13 @@ GRANT SELECT ON TABLE public.credit_balances TO authenticated;
 
 GRANT SELECT ON TABLE public.credit_grants TO authenticated;
 
--- Name: TABLE generation_events; Type: ACL; Schema: public; Owner: postgres
-
-GRANT SELECT ON TABLE public.generation_events TO authenticated;
-
 -- Name: TABLE payment_reversals; Type: ACL; Schema: public; Owner: postgres
 
 GRANT SELECT ON TABLE public.payment_reversals TO authenticated;
 
--- Name: TABLE purchases; Type: ACL; Schema: public; Owner: postgres
+-- Name: TABLE profiles; Type: ACL; Schema: public; Owner: postgres
 
-GRANT SELECT ON TABLE public.purchases TO authenticated;
+GRANT SELECT ON TABLE public.profiles TO authenticated;
 
 -- Name: TABLE subscriptions; Type: ACL; Schema: public; Owner: postgres
 

@@ -25,6 +25,21 @@ def new_user() -> UUID:
     return uuid4()
 
 
+def sign_up(
+    db: TestDatabase, email: str | None = "", *, verified: bool = True, user: UUID | None = None
+) -> UUID:
+    """Write a user as Supabase Auth does; by default with an address of their own."""
+    user = user or uuid4()
+    email = f"{user}@example.com" if email == "" else email
+    auth = db.connection("supabase_auth_admin")
+    auth.execute(
+        "insert into auth.users (id, aud, role, email, email_confirmed_at)"
+        " values (%s, 'authenticated', 'authenticated', %s, case when %s then now() end)",
+        (user, email, verified),
+    )
+    return user
+
+
 def new_key(prefix: str = "cs") -> str:
     """Return an unused business key."""
     return f"{prefix}:{uuid4()}"
@@ -392,6 +407,10 @@ class Backend:
         return self.calls.execute(
             "select * from backend.claim_stuck(%s, %s, %s)", (limit, idle, lease)
         ).fetchall()
+
+    def remove(self, user: UUID, generation: UUID) -> dict[str, Any]:
+        """Call `backend.remove_generation`."""
+        return self._row("select * from backend.remove_generation(%s, %s)", user, generation)
 
     def postpone(self, generation: UUID, seconds: int, *, is_failure: bool = False) -> None:
         """Call `backend.postpone`."""

@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "openapi.json"
-FUNCTIONS = ("create_checkout", "create_generation", "get_status")
+FUNCTIONS = ("create_checkout", "create_generation", "get_status", "manage_account")
 """Those with routes for clients. The webhooks' formats are Stripe's and BabySea's to document."""
 
 PUBLIC = {("/catalog", "get"), ("/models", "get")}

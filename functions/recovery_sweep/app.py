@@ -1,4 +1,4 @@
-"""On a schedule: finish or refund what got stuck, expire what is due, seal the ledger."""
+"""On a schedule: finish or refund what got stuck, expire what is due, seal the ledger, send alerts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from holdfast import config
+from holdfast.alerts import AlertStore
 from holdfast.babysea import BabySeaClient
 from holdfast.database import Database
+from holdfast.event_bus import EventBus
 from holdfast.generations import GenerationStore
 from holdfast.intake import Intake
 from holdfast.ledger import LedgerClient
@@ -19,6 +21,7 @@ from holdfast.settle_queue import SettleQueue
 from holdfast.usecases.ask_provider import ProviderInquiry
 from holdfast.usecases.dispatch import Dispatcher
 from holdfast.usecases.recover import Patience, RecoverySweep
+from holdfast.usecases.send_alerts import AlertSender
 
 # one generation may take a provider call of 24 seconds; start none that could not end in time
 STOP_BEFORE_MILLISECONDS = 27_000
@@ -47,6 +50,7 @@ sweep = RecoverySweep(
         give_up=settings.give_up_after_seconds,
     ),
 )
+alerts = AlertSender(AlertStore(database), EventBus(settings.event_bus_name))
 init_sentry(settings)
 
 
@@ -54,5 +58,6 @@ init_sentry(settings)
 def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Sweep once and say what was done."""
     swept = sweep.run(lambda: context.get_remaining_time_in_millis() > STOP_BEFORE_MILLISECONDS)
-    logger().info("swept", **asdict(swept))
-    return asdict(swept)
+    done = asdict(swept) | {"alerts_sent": alerts.run()}
+    logger().info("swept", **done)
+    return done

@@ -43,6 +43,7 @@ create table backend.stripe_events (
 );
 create index stripe_events_parked on backend.stripe_events (leased_until nulls first, parked_at)
   where outcome = 'parked';
+create index stripe_events_age on backend.stripe_events (received_at);
 comment on table backend.stripe_events is 'The gate: Stripe events that took effect or were refused for good, written in the transaction of their effect. Those whose purchase, user or price is not known yet wait as parked.';
 comment on column backend.stripe_events.parked_at is 'When it was parked first; kept when it takes effect later.';
 comment on column backend.stripe_events.leased_until is 'Until then one sweep has a parked event in hand.';

@@ -8,11 +8,17 @@ create table public.assets (
   content_type text not null
     constraint content_type_is_an_image check (content_type in ('image/jpeg', 'image/png', 'image/webp')),
   bytes bigint not null constraint bytes_are_within_limit check (bytes between 1 and 10485760),
-  created_at timestamptz not null default now()
+  created_at timestamptz not null default now(),
+  last_used_at timestamptz,
+  removed_at timestamptz
 );
 create index assets_user on public.assets (user_id, created_at desc);
+create index assets_age on public.assets (coalesce(last_used_at, created_at)) where removed_at is null;
+create index assets_removed on public.assets (removed_at) where removed_at is not null;
 comment on table public.assets is 'A user''s own pictures in the bucket uploads, lent to the provider by signed URL.';
 comment on column public.assets.path is 'Object name in the bucket: {user_id}/{asset id}.{extension}.';
+comment on column public.assets.last_used_at is 'When it was last lent to a provider.';
+comment on column public.assets.removed_at is 'Not to be seen or lent any more; the row goes when its file has.';
 
 create table public.generations (
   id uuid primary key default gen_random_uuid(),
@@ -35,16 +41,22 @@ create table public.generations (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   finished_at timestamptz,
+  removed_at timestamptz,
+  files_removed_at timestamptz,
   constraint one_generation_per_key unique (user_id, idempotency_key)
 );
 create index generations_library on public.generations (user_id, created_at desc, id desc);
 create index generations_active on public.generations (user_id) where finished_at is null;
+create index generations_to_clear on public.generations (removed_at)
+  where removed_at is not null and files_removed_at is null;
 comment on table public.generations is 'One request for media, from reservation to stored outputs.';
 comment on column public.generations.status is 'queued -> processing -> storing -> succeeded; or failed, canceled (docs/architecture.md).';
 comment on column public.generations.fields is 'The normalized fields the user chose, without the prompt.';
 comment on column public.generations.request_hash is 'Hash of what the client asked for; the same key with another request is a conflict.';
 comment on column public.generations.reservation_id is 'The generation''s own id, unless a late success had to reserve again.';
 comment on column public.generations.charged_credits is 'Null until settled.';
+comment on column public.generations.removed_at is 'Gone from the library by the user''s wish. What it cost stays in the ledger.';
+comment on column public.generations.files_removed_at is 'When its stored outputs were removed.';
 comment on column public.generations.outputs is 'Stored files: [{"n", "path", "content_type", "bytes"}], paths in the bucket outputs.';
 
 create table backend.dispatches (
@@ -109,6 +121,7 @@ create table backend.inbox (
   outcome text not null,
   received_at timestamptz not null default now()
 );
+create index inbox_age on backend.inbox (received_at);
 create index inbox_parked on backend.inbox (provider_generation_id, received_at) where outcome = 'parked';
 comment on table backend.inbox is 'Every verified callback, kept. One that came before its generation was known waits as parked.';
 
@@ -123,6 +136,7 @@ create table public.generation_events (
 );
 create index generation_events_generation on public.generation_events (generation_id, id);
 create index generation_events_user on public.generation_events (user_id, id);
+create index generation_events_age on public.generation_events (created_at);
 comment on table public.generation_events is 'One row for each change of a generation''s state.';
 
 -- migrate:down

@@ -218,8 +218,8 @@ begin
     elsif g.status in ('failed', 'canceled') then
       -- refunded already: charged again if the balance allows, and only then delivered
       v_again := gen_random_uuid();
-      -- what the user or the operator wanted ended is not charged again
-      if coalesce(v_cancel, 'deadline') = 'deadline'
+      -- what the user or the operator wanted ended, or the user removed, is not charged again
+      if coalesce(v_cancel, 'deadline') = 'deadline' and g.removed_at is null
         and ledger.reserve(g.user_id, v_again, g.cost_credits) = 'reserved'
       then
         update public.generations set reservation_id = v_again, charged_credits = null where id = g.id;

@@ -3,27 +3,43 @@
 
 create function backend.get_generation(p_user uuid, p_generation uuid) returns setof public.generations
   language sql stable security definer set search_path = ''
-as $$ select * from public.generations where id = p_generation and user_id = p_user $$;
+as $$ select * from public.generations where id = p_generation and user_id = p_user and removed_at is null $$;
 comment on function backend.get_generation(uuid, uuid) is 'A user''s own generation; no row for anybody else''s.';
 
 create function backend.list_generations(
-  p_user uuid, p_status text, p_before timestamptz, p_before_id uuid, p_limit integer
+  p_user uuid, p_status text, p_kind text, p_before timestamptz, p_before_id uuid, p_limit integer
 ) returns setof public.generations
   language sql stable security definer set search_path = ''
 as $$
   select * from public.generations
    where user_id = p_user
+     and removed_at is null
      and (p_status is null or status = p_status)
+     and (p_kind is null or kind = p_kind)
      -- not `p_before is null or`: this form the index can seek to
      and (created_at, id)
        < (coalesce(p_before, 'infinity'), coalesce(p_before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
    order by created_at desc, id desc
    limit p_limit
 $$;
-comment on function backend.list_generations(uuid, text, timestamptz, uuid, integer) is 'A page of a user''s library, newest first, after a (created_at, id) cursor.';
+comment on function backend.list_generations(uuid, text, text, timestamptz, uuid, integer) is 'A page of a user''s library, newest first, after a (created_at, id) cursor.';
+
+create function backend.list_generation_events(p_user uuid, p_generation uuid)
+  returns setof public.generation_events
+  language sql stable security definer set search_path = ''
+as $$
+  select e.* from public.generation_events e join public.generations g on g.id = e.generation_id
+   where e.generation_id = p_generation and g.user_id = p_user and g.removed_at is null
+   order by e.id
+$$;
+comment on function backend.list_generation_events(uuid, uuid) is 'What happened to a user''s own generation, oldest first.';
 
 create function backend.get_account(
-  p_user uuid, out available numeric, out reserved numeric, out owed numeric, out grants jsonb
+  p_user uuid,
+  out available numeric,
+  out reserved numeric,
+  out owed numeric,
+  out grants jsonb
 )
   language sql stable security definer set search_path = ''
 as $$
@@ -85,9 +101,20 @@ begin
 end $$;
 comment on function backend.create_asset(uuid, text, bigint, integer) is 'Names a place for a user''s picture. Outcomes: created, rate_limited.';
 
-create function backend.get_assets(p_user uuid, p_assets uuid[]) returns table (asset_id uuid, path text)
+create function backend.lend_assets(p_user uuid, p_assets uuid[]) returns table (asset_id uuid, path text)
+  language sql security definer set search_path = ''
+as $$
+  update public.assets a set last_used_at = ledger.clock()
+   where a.user_id = p_user and a.id = any (p_assets) and a.removed_at is null
+  returning a.id, a.path
+$$;
+comment on function backend.lend_assets(uuid, uuid[]) is 'Where a user''s own pictures are, which are used from now on; no row for anybody else''s, or for a removed one.';
+
+create function backend.list_assets(p_user uuid, p_limit integer) returns setof public.assets
   language sql stable security definer set search_path = ''
-as $$ select a.id, a.path from public.assets a where a.user_id = p_user and a.id = any (p_assets) $$;
-comment on function backend.get_assets(uuid, uuid[]) is 'Where a user''s own pictures are; no row for anybody else''s.';
+as $$
+  select * from public.assets where user_id = p_user and removed_at is null order by created_at desc, id desc limit p_limit
+$$;
+comment on function backend.list_assets(uuid, integer) is 'A user''s newest pictures.';
 
 -- migrate:down

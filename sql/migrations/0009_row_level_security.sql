@@ -49,11 +49,13 @@ grant execute on function
   backend.get_settlement(uuid),
   backend.complete_generation(uuid, jsonb, text),
   backend.get_generation(uuid, uuid),
-  backend.list_generations(uuid, text, timestamptz, uuid, integer),
+  backend.list_generations(uuid, text, text, timestamptz, uuid, integer),
+  backend.list_generation_events(uuid, uuid),
   backend.get_account(uuid),
   backend.list_ledger(uuid, bigint, integer),
   backend.create_asset(uuid, text, bigint, integer),
-  backend.get_assets(uuid, uuid[])
+  backend.lend_assets(uuid, uuid[]),
+  backend.list_assets(uuid, integer)
 to holdfast_backend;
 
 -- migrate:down

@@ -20,8 +20,12 @@ _CANARY = re.compile(r"canary-[0-9a-f]{16}")
 _ID = r"[0-9a-f-]{36}"
 # Where a signed URL is handed out: the request, and the place in the answer.
 _HANDED_OUT = (
-    (re.compile(rf"GET /generations/{_ID}"), re.compile(r"outputs\.\d+\.url")),
-    (re.compile(r"GET /generations"), re.compile(r"generations\.\d+\.outputs\.\d+\.url")),
+    (re.compile(rf"GET /generations/{_ID}"), re.compile(r"outputs\.\d+\.(download_)?url")),
+    (
+        re.compile(r"GET /generations"),
+        re.compile(r"generations\.\d+\.outputs\.\d+\.(download_)?url"),
+    ),
+    (re.compile(r"GET /uploads"), re.compile(r"uploads\.\d+\.url")),
     (re.compile(r"POST /uploads"), re.compile(r"upload_url|token")),
 )
 _SHOWS_PROMPTS = re.compile(rf"GET /generations(/{_ID})?")

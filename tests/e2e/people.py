@@ -6,6 +6,7 @@ Everything a user can do goes over HTTP.
 
 from __future__ import annotations
 
+import io
 import secrets
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
+from PIL import Image
 
 IMAGE = "bfl/flux-schnell"
 IMAGE_COST = "0.005"
@@ -53,6 +55,13 @@ def problem(answer: httpx.Response, status: int, code: str) -> Json:
     assert found["type"] == f"urn:holdfast:problem:{code}"
     assert found["request_id"]
     return found
+
+
+def picture() -> bytes:
+    """Return a small PNG of the user's own."""
+    data = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 30, 90)).save(data, "PNG")
+    return data.getvalue()
 
 
 class Person:

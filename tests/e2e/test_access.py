@@ -28,6 +28,13 @@ ROUTES = [
     ("POST", "/uploads"),
     ("GET", "/generations"),
     ("GET", f"/generations/{SOMEBODY}"),
+    ("GET", f"/generations/{SOMEBODY}/events"),
+    ("DELETE", f"/generations/{SOMEBODY}"),
+    ("GET", "/uploads"),
+    ("DELETE", f"/uploads/{SOMEBODY}"),
+    ("GET", "/alerts"),
+    ("PATCH", "/account"),
+    ("POST", "/admin/adjustments"),
     ("GET", "/account"),
     ("GET", "/account/ledger"),
 ]

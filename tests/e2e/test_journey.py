@@ -11,7 +11,16 @@ import pytest
 from PIL import Image
 from supabase import Client, ClientOptions, create_client
 
-from tests.e2e.people import FOUR_COST, FOUR_IMAGES, IMAGE, IMAGE_COST, VIDEO, Person, wait_for
+from tests.e2e.people import (
+    FOUR_COST,
+    FOUR_IMAGES,
+    IMAGE,
+    IMAGE_COST,
+    VIDEO,
+    Person,
+    picture,
+    wait_for,
+)
 from tests.e2e.world import World
 
 ORDER = ["queued", "processing", "storing", "succeeded"]
@@ -35,13 +44,6 @@ def _newcomer(world: World, supabase: Client) -> Person:
     assert answer.session
     http = world.client(answer.session.access_token)
     return world.known(Person(http, answer.user.id, email, password))
-
-
-def picture() -> bytes:
-    """Return a small PNG of the user's own."""
-    data = io.BytesIO()
-    Image.new("RGB", (64, 48), (200, 30, 90)).save(data, "PNG")
-    return data.getvalue()
 
 
 def pay_by_form(checkout_url: str) -> str:

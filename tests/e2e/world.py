@@ -35,6 +35,7 @@ PARAMETERS = {
     "LogLevel": "DEBUG",  # the search for secrets is to read all that can be logged
     # The sweep sees what a test made old (`World.age`), and nothing that an earlier test left behind.
     "SweepAfterSeconds": "86400",
+    "EventBusName": "alerts",
 }
 PACE: dict[str, Any] = {
     "pending": 0.02,
@@ -80,6 +81,9 @@ class World:
                 psycopg.connect(url, autocommit=True, row_factory=dict_row)
             )
             cleanup.callback(self._hang_up)
+            self.events = self.stack.cloud.aws.client("events")
+            self.events.create_event_bus(Name="alerts")
+            self.set_welcome("0")  # a test counts the credits that it gave
             self._cleanup = cleanup.pop_all()
         return self
 
@@ -131,6 +135,20 @@ class World:
             "select ledger.grant(%s, 'adjustment', %s, %s)", (person.id, str(uuid4()), amount)
         )
 
+    def set_welcome(self, amount: str) -> None:
+        """Set the gift of users who sign up from now on."""
+        self.db.execute(
+            "select backend.set_welcome('operator:test', %s, %s, true, 'a test')",
+            (str(uuid4()), amount),
+        )
+
+    def make_admin(self, person: Person) -> None:
+        """Make somebody an admin."""
+        self.db.execute(
+            "select backend.set_role('operator:test', %s, %s, 'admin', 'a test')",
+            (str(uuid4()), person.id),
+        )
+
     # --- time, trouble and the sweep ---
 
     def age(self, *generation_ids: str, hours: int = 48) -> None:
@@ -147,6 +165,13 @@ class World:
         assert not invocation.is_error, invocation.log
         swept: Json = invocation.json()
         return swept
+
+    def clean_up(self, *, dry_run: bool = False) -> Json:
+        """Run the cleaning once and return what it says it did."""
+        invocation = self.stack.cloud.fire("CleanUpFunction", {"dry_run": dry_run})
+        assert not invocation.is_error, invocation.log
+        cleaned: Json = invocation.json()
+        return cleaned
 
     @contextmanager
     def meeting(self, lock: LiteralString, *params: object, guests: int) -> Iterator[None]:
@@ -195,6 +220,15 @@ class World:
                 QueueName=url.rsplit("/", 1)[1], Attributes={name: kept[name] for name in names}
             )
             assert made["QueueUrl"] == url
+
+    @contextmanager
+    def event_bus_away(self) -> Iterator[None]:
+        """Take the event bus away."""
+        self.events.delete_event_bus(Name="alerts")
+        try:
+            yield
+        finally:
+            self.events.create_event_bus(Name="alerts")
 
     def dead_letters(self) -> list[str]:
         """Take what lies in the dead-letter queue: generation ids."""

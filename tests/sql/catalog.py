@@ -65,7 +65,10 @@ CHECKS = (
                                   'backend.customers', 'backend.products', 'backend.prices',
                                   'backend.prorations', 'backend.payments',
                                   'backend.reconciliations',
-                                  'ledger.seals', 'ledger.seal_horizon', 'backend.intake')""",
+                                  'ledger.seals', 'ledger.seal_horizon', 'backend.intake',
+                                  'backend.account_settings', 'backend.admin_actions',
+                                  'backend.alert_outbox', 'backend.removal_leases',
+                                  'backend.welcome_gifts')""",
         _BAD_TABLE + "alter table public.bad enable row level security",
     ),
     Check(

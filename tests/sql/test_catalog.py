@@ -39,9 +39,13 @@ def test_offender_is_found(db: TestDatabase, check: Check) -> None:
         assert _offenders(admin, check)
 
 
-def test_publication_is_empty(db: TestDatabase) -> None:
-    """Nothing is sent to Realtime subscribers: a frontend asks."""
-    assert db.rows("select * from pg_publication_tables where pubname = 'supabase_realtime'") == []
+def test_publication(db: TestDatabase) -> None:
+    """Realtime subscribers hear of generations, balances and alerts, and of nothing else."""
+    published = db.rows(
+        "select tablename from pg_publication_tables where pubname = 'supabase_realtime' order by 1"
+    )
+
+    assert [row["tablename"] for row in published] == ["alerts", "credit_balances", "generations"]
 
 
 def test_buckets(db: TestDatabase) -> None:

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from tests.billing import Stripe
 from tests.database import Connection, TestDatabase
-from tests.factories import Backend, new_key, new_user
+from tests.factories import Backend, new_key, new_user, sign_up
 from tests.raising import raises_sqlstate
 
 READABLE = {
@@ -28,9 +28,16 @@ READABLE = {
     "public.plan_periods",
     "public.purchases",
     "public.subscriptions",
+    "public.alerts",
+    "public.profiles",
 }
 CLOSED = {
+    "backend.account_settings",
+    "backend.admin_actions",
+    "backend.alert_outbox",
     "backend.customers",
+    "backend.removal_leases",
+    "backend.welcome_gifts",
     "backend.dispatches",
     "backend.payments",
     "backend.prices",
@@ -44,10 +51,30 @@ CLOSED = {
     "backend.stripe_events",
     "public.credit_reversals",
 }
+REPORTS = {
+    "backend.report_failures",
+    "backend.report_jobs",
+    "backend.report_models",
+    "backend.report_purchases",
+    "backend.report_reservations",
+}
 ROLES = ("anon", "authenticated", "service_role", "holdfast_backend")
 
 # what the functions on AWS call; every other function is the database's own
 CALLABLE = {
+    "backend.adjust_credits_as_admin(uuid,text,uuid,numeric,text)",
+    "backend.claim_alerts(integer,integer)",
+    "backend.claim_removals(integer,integer,integer)",
+    "backend.ensure_account(uuid)",
+    "backend.finish_alerts(bigint[])",
+    "backend.finish_removal(text,uuid)",
+    "backend.has_role(uuid,text)",
+    "backend.list_alerts(uuid,integer)",
+    "backend.mark_unused_assets(integer,integer,boolean)",
+    "backend.remove_asset(uuid,uuid)",
+    "backend.remove_generation(uuid,uuid)",
+    "backend.remove_old_events(integer,integer,boolean)",
+    "backend.set_low_balance(uuid,numeric)",
     "backend.abandon(uuid,text)",
     "backend.attach_checkout_session(uuid,text)",
     "backend.claim_parked(integer,integer)",
@@ -68,7 +95,10 @@ CALLABLE = {
     "backend.end_settlement(uuid,text,text,boolean)",
     "backend.find_generation(uuid,text)",
     "backend.get_account(uuid)",
-    "backend.get_assets(uuid,uuid[])",
+    "backend.lend_assets(uuid,uuid[])",
+    "backend.list_assets(uuid,integer)",
+    "backend.list_generation_events(uuid,uuid)",
+    "backend.get_profile(uuid)",
     "backend.get_checkout(uuid,text)",
     "backend.get_customer(uuid)",
     "backend.get_generation(uuid,uuid)",
@@ -77,7 +107,7 @@ CALLABLE = {
     "backend.give_up_parked(text)",
     "backend.link_customer(uuid,integer,text)",
     "backend.list_catalog()",
-    "backend.list_generations(uuid,text,timestamp with time zone,uuid,integer)",
+    "backend.list_generations(uuid,text,text,timestamp with time zone,uuid,integer)",
     "backend.list_ledger(uuid,bigint,integer)",
     "backend.mark_refused(uuid,text,text)",
     "backend.mark_submitted(uuid,text)",
@@ -110,6 +140,12 @@ CALLABLE = {
 }
 INTERNAL = {
     "backend.adopt_customer(uuid,text)",
+    "backend.adjust_credits(text,text,uuid,numeric,text)",
+    "backend.open_account(uuid,text,boolean)",
+    "backend.open_account_on_sign_up()",
+    "backend.raise_low_balance()",
+    "backend.set_role(text,text,uuid,text,text)",
+    "backend.set_welcome(text,text,numeric,boolean,text)",
     "backend.apply_result(uuid,text,jsonb,text,text,text)",
     "backend.at(text)",
     "backend.close_gate(jsonb,text)",
@@ -162,6 +198,7 @@ def _place(request: pytest.FixtureRequest) -> Iterator[Place]:
     with request.getfixturevalue("templates").copy(auto_expose=request.param) as db:
         place = Place(db, new_user(), new_user())
         for user in (place.user, place.neighbour):
+            sign_up(db, user=user)
             _furnish(Backend(db), user)
             db.connection("holdfast_backend").execute("select ledger.seal()")
         yield place
@@ -173,6 +210,10 @@ def _furnish(backend: Backend, user: UUID) -> None:
     backend.ledger.reverse(backend.ledger.grant(user, 10), 2)
     backend.checkout_event(backend.open_purchase(user))
     backend.calls.execute("select backend.create_asset(%s, 'image/png', 1, 9)", (user,))
+    backend.db.value("select backend.set_role('op', %s, %s, 'user', 'test')", new_key(), user)
+    backend.ledger.reserve(user, backend.ledger.balance(user).available)  # alerts
+    backend.remove(user, generation)
+    backend.calls.execute("select backend.claim_removals(1, 0, 60)")
     _furnish_billing(Stripe(backend, user))
     backend.calls.execute("select backend.claim_reconciliation('events', 900, 60)")
 
@@ -227,7 +268,14 @@ class TestTables:
             " and c.relkind in ('r', 'p', 'v', 'm', 'f')"
         )
 
-        assert {row["name"] for row in tables} == READABLE | CLOSED
+        assert {row["name"] for row in tables} == READABLE | CLOSED | REPORTS
+
+    @pytest.mark.parametrize("role", ROLES)
+    @pytest.mark.parametrize("report", sorted(REPORTS))
+    def test_reports_are_the_operators(self, place: Place, report: str, role: str) -> None:
+        """No role of the API or of the functions reads a report."""
+        with _acting_as(place, role) as connection, raises_sqlstate("42501"):
+            connection.execute(_compose(place.db, report, "select"))
 
     def test_both_users_have_rows_everywhere(self, place: Place) -> None:
         """The matrix means something: there are rows to be seen and to be hidden."""

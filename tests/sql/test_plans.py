@@ -127,15 +127,15 @@ CALLS = {
     "request_cancel": f"select backend.request_cancel('{USER}', (select id from generations limit 1))",
     "count_poisoned": "select backend.count_poisoned()",
     "claim_stuck": "select count(*) from backend.claim_stuck(10, 60, 60)",
-    "list_generations": f"select count(*) from backend.list_generations('{USER}', null, null, null, 20)",
+    "list_generations": f"select count(*) from backend.list_generations('{USER}', null, null, null, null, 20)",
     "list_generations, last page": (
-        f"select count(*) from backend.list_generations('{USER}', null, now() - interval '13 days', null, 20)"
+        f"select count(*) from backend.list_generations('{USER}', null, null, now() - interval '13 days', null, 20)"
     ),
     "list_ledger": f"select count(*) from backend.list_ledger('{USER}', null, 20)",
     "get_account": f"select backend.get_account('{USER}')",
     "get_generation": f"select backend.get_generation('{USER}', gen_random_uuid())",
     "create_asset": f"select backend.create_asset('{USER}', 'image/png', 1, 9)",
-    "get_assets": f"select backend.get_assets('{USER}', array[gen_random_uuid()])",
+    "lend_assets": f"select backend.lend_assets('{USER}', array[gen_random_uuid()])",
 }
 
 

@@ -134,7 +134,7 @@ class TestAssets:
         mine, theirs = _asset(backend, user), _asset(backend, new_user())
 
         found = backend.calls.execute(
-            "select * from backend.get_assets(%s, %s)",
+            "select * from backend.lend_assets(%s, %s)",
             (user, [mine["asset_id"], theirs["asset_id"], uuid4()]),
         ).fetchall()
 
@@ -180,11 +180,12 @@ def _page(
     *,
     limit: int = 10,
     status: str | None = None,
+    kind: str | None = None,
 ) -> list[dict[str, Any]]:
     cursor = (after["created_at"], after["id"]) if after else (None, None)
     return backend.calls.execute(
-        "select * from backend.list_generations(%s, %s, %s, %s, %s)",
-        (user, status, *cursor, limit),
+        "select * from backend.list_generations(%s, %s, %s, %s, %s, %s)",
+        (user, status, kind, *cursor, limit),
     ).fetchall()
 
 

@@ -22,7 +22,9 @@ FOLDERS = {
     "BabyseaCallbackFunction": "babysea_callback",
     "SettleGenerationFunction": "settle_generation",
     "GetStatusFunction": "get_status",
+    "ManageAccountFunction": "manage_account",
     "RecoverySweepFunction": "recovery_sweep",
+    "CleanUpFunction": "clean_up",
 }
 ROUTES = {
     "CreateCheckoutFunction": {"POST /checkout", "GET /checkout/{session_id}", "GET /catalog"},
@@ -38,8 +40,17 @@ ROUTES = {
     "GetStatusFunction": {
         "GET /generations",
         "GET /generations/{id}",
+        "GET /generations/{id}/events",
         "GET /account",
         "GET /account/ledger",
+    },
+    "ManageAccountFunction": {
+        "PATCH /account",
+        "GET /alerts",
+        "GET /uploads",
+        "DELETE /uploads/{id}",
+        "DELETE /generations/{id}",
+        "POST /admin/adjustments",
     },
 }
 

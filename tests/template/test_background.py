@@ -49,10 +49,12 @@ def test_partial_batches(cloudformation: dict[str, Any]) -> None:
 
 
 def test_schedule(cloudformation: dict[str, Any]) -> None:
-    """The sweep is started every minute."""
-    (schedule,) = of_type(cloudformation, "AWS::Scheduler::Schedule").values()
-    assert schedule["ScheduleExpression"] == "rate(1 minute)"
-    assert schedule["Target"]["Arn"] == {"Fn::GetAtt": ["RecoverySweepFunction", "Arn"]}
+    """The sweep is started every minute, the cleaning every hour."""
+    started = {
+        schedule["Target"]["Arn"]["Fn::GetAtt"][0]: schedule["ScheduleExpression"]
+        for schedule in of_type(cloudformation, "AWS::Scheduler::Schedule").values()
+    }
+    assert started == {"RecoverySweepFunction": "rate(1 minute)", "CleanUpFunction": "rate(1 hour)"}
 
 
 def test_schedule_expressions_parse(cloudformation: dict[str, Any]) -> None:
@@ -70,12 +72,14 @@ def test_bad_schedule_expressions_are_found(expression: str) -> None:
 
 
 def test_missed_sweep_is_not_piled_up(cloudformation: dict[str, Any]) -> None:
-    """A sweep that failed is not repeated by AWS: neither the scheduler nor Lambda retries."""
-    (schedule,) = of_type(cloudformation, "AWS::Scheduler::Schedule").values()
-    (invoke,) = of_type(cloudformation, "AWS::Lambda::EventInvokeConfig").values()
-    assert schedule["Target"]["RetryPolicy"]["MaximumRetryAttempts"] == 0
-    assert invoke["FunctionName"] == {"Ref": "RecoverySweepFunction"}
-    assert invoke["MaximumRetryAttempts"] == 0
+    """A scheduled run that failed is not repeated by AWS: neither the scheduler nor Lambda retries."""
+    schedules = of_type(cloudformation, "AWS::Scheduler::Schedule").values()
+    assert all(s["Target"]["RetryPolicy"]["MaximumRetryAttempts"] == 0 for s in schedules)
+    invoked = {
+        invoke["FunctionName"]["Ref"]: invoke["MaximumRetryAttempts"]
+        for invoke in of_type(cloudformation, "AWS::Lambda::EventInvokeConfig").values()
+    }
+    assert invoked == {"RecoverySweepFunction": 0, "CleanUpFunction": 0}
 
 
 def test_schedule_name_is_not_fixed(cloudformation: dict[str, Any]) -> None:

@@ -36,7 +36,11 @@ OWN = {
     " MAX_OUTPUT_BYTES",
     "GetStatusFunction": f"{USERS} SUPABASE_SECRET_KEY_FROM SIGNED_URL_SECONDS",
     "RecoverySweepFunction": "BABYSEA_API_KEY_FROM BABYSEA_BASE_URL SETTLE_QUEUE_URL"
-    " SWEEP_AFTER_SECONDS DEADLINE_IMAGE_SECONDS DEADLINE_VIDEO_SECONDS GIVE_UP_AFTER_SECONDS",
+    " SWEEP_AFTER_SECONDS DEADLINE_IMAGE_SECONDS DEADLINE_VIDEO_SECONDS GIVE_UP_AFTER_SECONDS"
+    " EVENT_BUS_NAME",
+    "ManageAccountFunction": f"{USERS} {REDIS} SUPABASE_SECRET_KEY_FROM SIGNED_URL_SECONDS",
+    "CleanUpFunction": "SUPABASE_URL SUPABASE_SECRET_KEY_FROM UPLOAD_RETENTION_DAYS"
+    " EVENT_RETENTION_DAYS",
 }
 SETTINGS: dict[str, type[config.Settings]] = {
     "CreateCheckoutFunction": config.CreateCheckoutSettings,
@@ -46,6 +50,8 @@ SETTINGS: dict[str, type[config.Settings]] = {
     "SettleGenerationFunction": config.SettleGenerationSettings,
     "GetStatusFunction": config.GetStatusSettings,
     "RecoverySweepFunction": config.RecoverySweepSettings,
+    "ManageAccountFunction": config.ManageAccountSettings,
+    "CleanUpFunction": config.CleanUpSettings,
 }
 SECRET_VALUES = {
     "DATABASE_URL": "postgresql://user@localhost/db",
@@ -60,8 +66,8 @@ SECRET_SHAPES = re.compile(
 each_function = pytest.mark.parametrize("function", sorted(FOLDERS))
 
 
-def test_functions_are_the_seven(functions: dict[str, dict[str, Any]]) -> None:
-    """The template has the seven functions of the design, one folder each."""
+def test_functions_are_all_there(functions: dict[str, dict[str, Any]]) -> None:
+    """The template has every function, one folder each."""
     sources = {
         name: resource["Properties"]["CodeUri"]
         for name, resource in read_template()["Resources"].items()
@@ -189,7 +195,7 @@ def test_reads_only_its_own_secrets(
 
 @each_function
 def test_rights_are_no_more_than_needed(cloudformation: dict[str, Any], function: str) -> None:
-    """Apart from its secrets a function may only send to, or read from, the settle queue."""
+    """Apart from its secrets a function may only use the settle queue and the event bus, as it needs."""
     rights = {
         (action, resource)
         for statement in statements(cloudformation, function, EVERYTHING_ON)
@@ -204,6 +210,9 @@ def test_rights_are_no_more_than_needed(cloudformation: dict[str, Any], function
     if function == "SettleGenerationFunction":
         poll = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "GetQueueAttributes")
         expected = {(f"sqs:{action}", queue) for action in poll}
+    if function == "RecoverySweepFunction":
+        bus = "arn:aws:events:eu-central-1:123456789012:event-bus/default"
+        expected.add(("events:PutEvents", bus))
     assert rights == expected
 
 
@@ -224,9 +233,7 @@ def test_timeouts_fit_their_callers(functions: dict[str, dict[str, Any]]) -> Non
     assert timeout["BabyseaCallbackFunction"] <= 10
     assert timeout["StripeWebhookFunction"] <= 15
     assert timeout["RecoverySweepFunction"] < 60
-    assert (
-        max(t for name, t in timeout.items() if "Settle" not in name and "Sweep" not in name) < 30
-    )
+    assert max(t for name, t in timeout.items() if not re.search("Settle|Sweep|CleanUp", name)) < 30
 
 
 def test_no_reserved_concurrency(functions: dict[str, dict[str, Any]]) -> None:

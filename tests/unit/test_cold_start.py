@@ -24,6 +24,8 @@ WITHOUT = {
     "babysea_callback": NEVER | {"storage3", "jwt", "cryptography", "httpx", "stripe"},
     "settle_generation": NEVER | {"jwt", "cryptography", "stripe", "upstash_redis"},
     "get_status": NEVER | {"stripe", "upstash_redis"},
+    "manage_account": NEVER | {"stripe"},
+    "clean_up": NEVER | {"jwt", "cryptography", "stripe", "upstash_redis"},
     "recovery_sweep": NEVER | {"storage3", "jwt", "cryptography", "stripe", "upstash_redis"},
 }
 

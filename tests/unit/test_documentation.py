@@ -167,7 +167,10 @@ def test_the_readme_names_every_route() -> None:
         for route in function.routes
     }
 
-    assert set(re.findall(r"`((?:GET|POST) /[^`]*)`", (ROOT / "README.md").read_text())) == routes
+    assert (
+        set(re.findall(r"`((?:GET|POST|PATCH|DELETE) /[^`]*)`", (ROOT / "README.md").read_text()))
+        == routes
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ SETTINGS: list[type[config.Settings]] = [
     config.SettleGenerationSettings,
     config.GetStatusSettings,
     config.RecoverySweepSettings,
+    config.ManageAccountSettings,
+    config.CleanUpSettings,
 ]
 REQUIRED_SECRETS = {
     "SUPABASE_SECRET_KEY": "sb_secret_example_value",

@@ -456,3 +456,56 @@ def test_a_request_out_of_shape_is_refused(fields: dict[str, Any]) -> None:
     """Unknown fields and values of the wrong type never reach the pricing."""
     with pytest.raises(ValidationError):
         request(**fields)
+
+
+def dressed(**changes: Any) -> dict[str, Any]:
+    """Return what the provider is sent for a portrait with presets."""
+    request = GenerationRequest.model_validate(
+        {
+            "model": "bfl/flux-schnell",
+            "prompt": "in a red coat",
+            "generation_type": "portrait",
+            "presets": {"style": "film", "model": "mara"},
+            **changes,
+        }
+    )
+    return quote(image_model(), request, PricePolicy()).body
+
+
+def test_presets_follow_the_prompt() -> None:
+    """The provider gets the user's words and then the parts; the record keeps the user's words alone."""
+    prompt = dressed()["generation_prompt"]
+
+    assert prompt.startswith("in a red coat, a woman in her thirties")
+    assert prompt.endswith("35 mm film photograph, soft grain, natural colours")
+
+
+def test_a_presets_fields_hold_where_none_is_set() -> None:
+    """A preset sets a field that the request leaves open, if the model takes the value; the user's own choice wins."""
+    assert dressed(presets={"pose": "close-up"})["generation_ratio"] == "1:1"
+    assert dressed(presets={"pose": "close-up"}, ratio="16:9")["generation_ratio"] == "16:9"
+    assert "generation_ratio" not in dressed(presets={"pose": "walking"})  # 3:4 is not this model's
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"generation_type": "nonsense"}, "generation_type"),
+        ({"generation_type": None}, "presets.model"),
+        ({"presets": {"style": "nonsense"}}, "presets.style"),
+        ({"prompt": "x" * 3999}, "prompt"),
+    ],
+)
+def test_presets_that_do_not_fit(changes: Any, field: str) -> None:
+    """An unknown type or preset, one that the type does not take, or too long a whole is named by its field."""
+    with pytest.raises(InvalidRequestError) as refused:
+        dressed(**changes)
+
+    assert field in [problem.field for problem in refused.value.fields]
+
+
+def test_presets_make_another_request() -> None:
+    """The same key with other presets is another wish."""
+    plain = GenerationRequest(model="bfl/flux-schnell", prompt="a fox")
+
+    assert plain.digest() != plain.model_copy(update={"generation_type": "product"}).digest()

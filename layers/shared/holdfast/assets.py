@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from holdfast.database import Database
 from holdfast.errors import RateLimitedError
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A user's own picture, as it was announced; `path` lies in the bucket `uploads`."""
+
+    id: UUID
+    path: str
+    content_type: str
+    bytes: int
+    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -36,9 +48,17 @@ class AssetStore:
             )
         return Asset(row["asset_id"], row["path"])
 
-    def find(self, user_id: UUID, asset_ids: Sequence[UUID]) -> dict[UUID, str]:
-        """Return the paths of those of `asset_ids` that are the user's own."""
+    def lend(self, user_id: UUID, asset_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """Return the paths of those of `asset_ids` that are the user's own, which count as used now."""
         rows = self._database.all(
-            "select * from backend.get_assets(%s, %s)", (user_id, list(asset_ids))
+            "select * from backend.lend_assets(%s, %s)", (user_id, list(asset_ids))
         )
         return {row["asset_id"]: row["path"] for row in rows}
+
+    def newest(self, user_id: UUID, *, limit: int) -> list[Picture]:
+        """Return the user's newest pictures."""
+        rows = self._database.all(
+            "select id, path, content_type, bytes, created_at from backend.list_assets(%s, %s)",
+            (user_id, limit),
+        )
+        return [Picture(**row) for row in rows]

@@ -263,10 +263,18 @@ class SettleGenerationSettings(Storage):
     max_output_bytes: PositiveInt = 52_428_800
 
 
-class GetStatusSettings(UserTokens, Storage):
+class SignedUrls(Storage):
+    """How long a signed URL works."""
+
+    signed_url_seconds: Annotated[int, Field(gt=0, le=3600)] = 600
+
+
+class GetStatusSettings(UserTokens, SignedUrls):
     """Settings of `get_status`."""
 
-    signed_url_seconds: PositiveInt = 600
+
+class ManageAccountSettings(UserTokens, SignedUrls, RateLimit):
+    """Settings of `manage_account`."""
 
 
 class RecoverySweepSettings(BabySeaApi, SettleQueueAccess):
@@ -276,6 +284,15 @@ class RecoverySweepSettings(BabySeaApi, SettleQueueAccess):
     deadline_image_seconds: PositiveInt = 210
     deadline_video_seconds: PositiveInt = 790
     give_up_after_seconds: PositiveInt = 259_200
+    event_bus_name: str = "default"
+
+
+class CleanUpSettings(Storage):
+    """Settings of `clean_up`."""
+
+    upload_retention_days: PositiveInt = 30
+    event_retention_days: Annotated[int, Field(ge=31)] = 90
+    """Stripe may repeat an event for 30 days: it must be known as seen until then."""
 
 
 def load(settings_class: type[S], environment: Mapping[str, str] = os.environ) -> S:

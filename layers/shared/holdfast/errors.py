@@ -6,10 +6,12 @@ Every error a caller of the backend can meet, with its HTTP status and its stabl
     |   `-- InvalidSignatureError        400 invalid_signature
     |-- UnauthenticatedError             401 unauthenticated
     |-- InsufficientCreditsError         402 insufficient_credits
+    |-- ForbiddenError                   403 forbidden
     |-- NotFoundError                    404 not_found
     |-- IdempotencyConflictError         409 idempotency_conflict
     |-- NotCancelableError               409 not_cancelable
     |-- PriceChangedError                409 price_changed
+    |-- NotFinishedError                 409 not_finished
     |-- PayloadTooLargeError             413 payload_too_large
     |-- InvalidRequestError              422 invalid_request, field by field
     |-- ContentRejectedError             422 content_rejected
@@ -102,6 +104,14 @@ class InsufficientCreditsError(HoldfastError):
     title = "Insufficient credits"
 
 
+class ForbiddenError(HoldfastError):
+    """The user lacks the role that this takes."""
+
+    status = 403
+    code = "forbidden"
+    title = "Forbidden"
+
+
 class NotFoundError(HoldfastError):
     """The thing does not exist, or not for this user: both look alike."""
 
@@ -132,6 +142,14 @@ class PriceChangedError(HoldfastError):
     status = 409
     code = "price_changed"
     title = "Price changed"
+
+
+class NotFinishedError(HoldfastError):
+    """The generation is still under way."""
+
+    status = 409
+    code = "not_finished"
+    title = "Not finished"
 
 
 class PayloadTooLargeError(HoldfastError):

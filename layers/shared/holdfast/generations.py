@@ -185,6 +185,16 @@ error_code, error_message, created_at, updated_at, finished_at
 """
 
 
+@dataclass(frozen=True)
+class GenerationEvent:
+    """One change of a generation's state."""
+
+    from_status: GenerationStatus | None
+    to_status: GenerationStatus
+    reason: str | None
+    created_at: datetime
+
+
 class GenerationStore:
     """Move generations through their life; raises `UnavailableError` when the database is away."""
 
@@ -332,16 +342,36 @@ class GenerationStore:
         user_id: UUID,
         *,
         status: GenerationStatus | None,
+        kind: MediaKind | None,
         before: tuple[datetime, UUID] | None,
         limit: int,
     ) -> list[Generation]:
         """Return up to `limit` generations, newest first, older than the cursor `before`."""
         created_at, generation_id = before or (None, None)
         rows = self._database.all(
-            f"select {_VISIBLE} from backend.list_generations(%s, %s, %s, %s, %s)",  # noqa: S608
-            (user_id, status, created_at, generation_id, limit),
+            f"select {_VISIBLE} from backend.list_generations(%s, %s, %s, %s, %s, %s)",  # noqa: S608
+            (user_id, status, kind, created_at, generation_id, limit),
         )
         return [_generation(row) for row in rows]
+
+    def events(self, user_id: UUID, generation_id: UUID) -> list[GenerationEvent]:
+        """Return what happened to the user's own generation, oldest first; nothing if it is not theirs."""
+        rows = self._database.all(
+            """
+            select from_status, to_status, reason, created_at
+              from backend.list_generation_events(%s, %s)
+            """,
+            (user_id, generation_id),
+        )
+        return [
+            GenerationEvent(
+                GenerationStatus(row["from_status"]) if row["from_status"] else None,
+                GenerationStatus(row["to_status"]),
+                row["reason"],
+                row["created_at"],
+            )
+            for row in rows
+        ]
 
 
 def _payload(result: ProviderResult | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from holdfast.babysea_models import CatalogModel
 from holdfast.errors import FieldError, InvalidRequestError
 from holdfast.model_options import PREFIX, input_images_max, options, takes_last_frame
+from holdfast.presets import PresetKind, composed, presets
 from holdfast.vocabulary import MediaKind
 
 PROMPT_LENGTH_MAX = 4000
@@ -63,6 +64,13 @@ class GenerationRequest(BaseModel):
     options: Annotated[
         dict[Word, OptionValue],
         Field(max_length=20, description="The model's own further fields."),
+    ] = {}
+    generation_type: Annotated[
+        Word | None, Field(description="What it is for, see `GET /models`.")
+    ] = None
+    presets: Annotated[
+        dict[PresetKind, Word],
+        Field(description="Named prompt parts that follow the prompt, one of a kind."),
     ] = {}
 
     def digest(self) -> str:
@@ -157,6 +165,7 @@ def is_sellable(model: CatalogModel) -> bool:
 
 def quote(model: CatalogModel, request: GenerationRequest, policy: PricePolicy) -> Quote:
     """Return the price and the provider's request; raises `InvalidRequestError` field by field."""
+    request = _dressed(model, request)
     problems = list(_problems(model, request))
     unit_prices = prices(model, policy)
     variant = _variant(model, request)
@@ -178,6 +187,24 @@ def quote(model: CatalogModel, request: GenerationRequest, policy: PricePolicy) 
         policy=policy,
         body=_body(model, request),
     )
+
+
+def _dressed(model: CatalogModel, request: GenerationRequest) -> GenerationRequest:
+    """Return the request with its presets written out: their parts after the prompt, their fields where none is set."""
+    book = presets()
+    chosen = book.chosen(request.generation_type or book.default_type, request.presets)
+    prompt = composed(request.prompt, chosen)
+    if len(prompt) > PROMPT_LENGTH_MAX:
+        problem = FieldError("prompt", "too_long", f"With its presets at most {PROMPT_LENGTH_MAX}.")
+        raise InvalidRequestError("The prompt is too long.", fields=[problem])
+    schema = model.model_schema
+    fields: dict[str, str] = {}
+    for preset in chosen:
+        for name, value in preset.fields.model_dump(exclude_none=True).items():
+            taken: Sequence[str] = getattr(schema, f"{PREFIX}{name}")
+            if getattr(request, name) is None and value in taken:
+                fields[name] = value
+    return request.model_copy(update={"prompt": prompt, **fields})
 
 
 def output_count(model: CatalogModel) -> int:

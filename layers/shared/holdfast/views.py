@@ -13,6 +13,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
+from holdfast.presets import PresetKind
 from holdfast.vocabulary import EntryType, GenerationStatus, MediaKind
 
 Credits = Annotated[
@@ -92,10 +93,28 @@ class ModelView(View):
     prices: dict[str, Credits]
 
 
+class PresetView(View):
+    """A named prompt part; `kind` is the key to name it by in `presets`."""
+
+    kind: PresetKind
+    id: str
+    name: str
+
+
+class GenerationTypeView(View):
+    """What a generation can be for, and the kinds of presets that fit; the first one is the default."""
+
+    id: str
+    name: str
+    presets: list[PresetKind]
+
+
 class ModelsView(View):
     """The models that can be used, and the least that any request costs."""
 
     models: list[ModelView]
+    generation_types: list[GenerationTypeView]
+    presets: list[PresetView]
     minimum_credits: Credits
 
 
@@ -134,12 +153,17 @@ class UploadView(View):
 
 
 class OutputView(View):
-    """A stored file. `url` works until `url_expires_at`; it is null when the file was removed."""
+    """
+    A stored file. `url` works until `url_expires_at`; it is null when the file was removed.
+
+    `download_url` makes a browser save the file under a name of its own.
+    """
 
     n: int
     content_type: str
     bytes: int
     url: str | None
+    download_url: str | None
     url_expires_at: datetime
 
 
@@ -156,6 +180,7 @@ class GenerationView(View):
     id: UUID
     status: GenerationStatus
     kind: MediaKind
+    generation_type: str
     model: str
     prompt: str
     fields: dict[str, Any]
@@ -175,6 +200,61 @@ class LibraryView(View):
 
     generations: list[GenerationView]
     next_cursor: str | None
+
+
+class EventView(View):
+    """One change of a generation's state; `from_status` is null for the first."""
+
+    from_status: GenerationStatus | None
+    to_status: GenerationStatus
+    reason: str | None
+    created_at: datetime
+
+
+class EventsView(View):
+    """What happened to a generation, oldest first."""
+
+    events: list[EventView]
+
+
+class AssetView(View):
+    """A picture of the user's own; `url` is null when nothing was uploaded yet."""
+
+    asset_id: UUID
+    content_type: str
+    bytes: int
+    created_at: datetime
+    url: str | None
+
+
+class AssetsView(View):
+    """The user's newest pictures."""
+
+    uploads: list[AssetView]
+
+
+class AlertView(View):
+    """A balance that fell below its threshold."""
+
+    id: int
+    type: str
+    threshold: Credits
+    available: Credits
+    created_at: datetime
+
+
+class AlertsView(View):
+    """The user's newest alerts."""
+
+    alerts: list[AlertView]
+
+
+class AdjustmentView(View):
+    """Credits given or taken by an admin. `outcome` is `adjusted`, or `duplicate` for a repeated key."""
+
+    outcome: str
+    user_id: UUID
+    amount: Credits
 
 
 class GrantView(View):
@@ -204,6 +284,9 @@ class AccountView(View):
     available: Credits
     reserved: Credits
     owed: Credits
+    low_balance_credits: Credits
+    role: str
+    welcome: str
     grants: list[GrantView]
     plan: PlanView | None
 

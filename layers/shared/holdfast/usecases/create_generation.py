@@ -134,7 +134,7 @@ class GenerationCreator:
         lent = dict(_lent_fields(request))
         if not lent:
             return {}
-        paths = self._assets.find(user_id, list(lent.values()))
+        paths = self._assets.lend(user_id, list(lent.values()))
         signed = self._storage.sign(list(paths.values()), INPUT_URL_SECONDS, bucket=UPLOADS)
         urls = {asset_id: url for asset_id, path in paths.items() if (url := signed.get(path))}
         unfit = {asset_id: self._unfit(paths[asset_id]) for asset_id in urls}

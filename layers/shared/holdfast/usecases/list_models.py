@@ -12,8 +12,15 @@ from holdfast.model_options import (
     options,
     takes_last_frame,
 )
+from holdfast.presets import presets
 from holdfast.pricing import PricePolicy, is_sellable, output_count, prices
-from holdfast.views import ModelsView, ModelView, OptionLimitsView
+from holdfast.views import (
+    GenerationTypeView,
+    ModelsView,
+    ModelView,
+    OptionLimitsView,
+    PresetView,
+)
 from holdfast.vocabulary import MediaKind
 
 
@@ -22,6 +29,13 @@ def offered_models(provider: BabySeaClient, policy: PricePolicy) -> ModelsView:
     return ModelsView(
         models=[_view(model, policy) for model in provider.models() if is_sellable(model)],
         minimum_credits=policy.minimum,
+        generation_types=[
+            GenerationTypeView.model_validate(found, from_attributes=True)
+            for found in presets().generation_types
+        ],
+        presets=[
+            PresetView.model_validate(found, from_attributes=True) for found in presets().presets
+        ],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -9,12 +10,16 @@ from uuid import UUID
 from holdfast import cursors
 from holdfast.accounts import AccountReader
 from holdfast.errors import NotFoundError
-from holdfast.generations import Generation, GenerationStore
+from holdfast.generations import Generation, GenerationStore, StoredOutput
+from holdfast.presets import presets
+from holdfast.profiles import ProfileStore
 from holdfast.storage import StorageSigner
 from holdfast.views import (
     AccountView,
     EntryView,
     ErrorView,
+    EventsView,
+    EventView,
     GenerationView,
     GrantView,
     LedgerView,
@@ -22,7 +27,7 @@ from holdfast.views import (
     OutputView,
     PlanView,
 )
-from holdfast.vocabulary import GenerationStatus
+from holdfast.vocabulary import GenerationStatus, MediaKind
 
 
 class StatusReader:
@@ -32,12 +37,14 @@ class StatusReader:
         self,
         generations: GenerationStore,
         accounts: AccountReader,
+        profiles: ProfileStore,
         storage: StorageSigner,
         *,
         signed_url_seconds: int,
     ) -> None:
         self._generations = generations
         self._accounts = accounts
+        self._profiles = profiles
         self._storage = storage
         self._signed_url_seconds = signed_url_seconds
 
@@ -49,11 +56,17 @@ class StatusReader:
         return self._views([found])[0]
 
     def library(
-        self, user_id: UUID, *, status: GenerationStatus | None, cursor: str | None, limit: int
+        self,
+        user_id: UUID,
+        *,
+        status: GenerationStatus | None,
+        kind: MediaKind | None,
+        cursor: str | None,
+        limit: int,
     ) -> LibraryView:
         """Return a page of the user's generations, newest first."""
         rows = self._generations.page(
-            user_id, status=status, before=cursors.decode(cursor), limit=limit + 1
+            user_id, status=status, kind=kind, before=cursors.decode(cursor), limit=limit + 1
         )
         page = rows[:limit]
         more = len(rows) > limit
@@ -62,13 +75,26 @@ class StatusReader:
             next_cursor=cursors.encode(page[-1].created_at, page[-1].id) if more else None,
         )
 
+    def events(self, user_id: UUID, generation_id: UUID) -> EventsView:
+        """Return what happened to one generation; raises `NotFoundError`."""
+        found = self._generations.events(user_id, generation_id)
+        if not found and self._generations.get(user_id, generation_id) is None:
+            raise NotFoundError("There is no such generation.")
+        return EventsView(
+            events=[EventView.model_validate(event, from_attributes=True) for event in found]
+        )
+
     def account(self, user_id: UUID) -> AccountView:
-        """Return the user's balance and open grants."""
+        """Return the user's balance and open grants; the first look opens the account."""
+        profile = self._profiles.get(user_id)
         account = self._accounts.account(user_id)
         return AccountView(
             available=account.available,
             reserved=account.reserved,
             owed=account.owed,
+            low_balance_credits=profile.low_balance_at,
+            role=profile.role,
+            welcome=profile.welcome,
             grants=[GrantView.model_validate(grant) for grant in account.grants],
             plan=None if account.plan is None else PlanView.model_validate(account.plan),
         )
@@ -111,6 +137,7 @@ def _view(
         id=found.id,
         status=found.status,
         kind=found.kind,
+        generation_type=found.fields.get("generation_type", presets().default_type),
         model=found.model,
         prompt=found.prompt,
         fields=found.fields,
@@ -127,6 +154,7 @@ def _view(
                 content_type=output.content_type,
                 bytes=output.bytes,
                 url=urls[output.path],
+                download_url=_download_url(found, output, urls[output.path]),
                 url_expires_at=url_expires_at,
             )
             for output in found.outputs
@@ -135,3 +163,12 @@ def _view(
         updated_at=found.updated_at,
         finished_at=found.finished_at,
     )
+
+
+def _download_url(found: Generation, output: StoredOutput, url: str | None) -> str | None:
+    """Name the file after its model and number: storage takes the name as a parameter beside the token."""
+    if url is None:
+        return None
+    model = re.sub(r"[^a-z0-9]+", "-", found.model.rpartition("/")[2].lower()).strip("-")
+    extension = output.path.rpartition(".")[2]
+    return f"{url}&download={model}-{found.id.hex[:8]}-{output.n + 1}.{extension}"
