@@ -184,9 +184,9 @@ class Books:
     def _acknowledged(self) -> Iterator[str]:
         kept = {row["delivery_id"] for row in self._rows("select delivery_id from backend.inbox")}
         for delivery in self._world.babysea.deliveries:
-            if any(attempt.accepted for attempt in delivery.attempts):
-                if delivery.delivery_id not in kept:
-                    yield f"acknowledged and not kept: {delivery.event} of job {delivery.generation_id}"
+            accepted = any(attempt.accepted for attempt in delivery.attempts)
+            if accepted and delivery.delivery_id not in kept:
+                yield f"acknowledged and not kept: {delivery.event} of job {delivery.generation_id}"
 
     def _promises(self) -> Iterator[str]:
         accepted: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The rest of the cloud in one run: the HTTP API, the settle queue, the schedule, the provider, storage, and payments."""
+"""The rest of the cloud in one run: HTTP API, settle queue, schedule, provider, storage, payments."""
 
 from __future__ import annotations
 
