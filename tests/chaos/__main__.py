@@ -29,26 +29,29 @@ def main() -> int:
     lost: Counter[str] = Counter()
     failed: dict[int, list[str]] = {}
     steps = 0
-    with local_postgres(durable=False) as server, defective(arguments.defect) as sql:
-        with Campaign(server, defect=sql) as campaign:
-            for seed in range(arguments.seed, arguments.seed + arguments.runs):
-                result = campaign.run(seed)
-                steps += result.steps
-                faults.update(result.faults.values())
-                states += result.generations
-                lost += result.lost
-                if result.violations:
-                    failed[seed] = result.shape
-                    if list(failed.values()).count(result.shape) == 1 and (
-                        len(failed) <= _FAILURES_SHOWN
-                    ):
-                        smallest = shrink(campaign.run, result)
-                        print(failure(smallest, whole=arguments.trail), flush=True)
-                elif arguments.trail:
-                    print("\n".join(result.trail))
-                done = seed - arguments.seed + 1
-                if done % 100 == 0:
-                    print(f"{done} runs, {len(failed)} failed, {_since(begun)}", flush=True)
+    with (
+        local_postgres(durable=False) as server,
+        defective(arguments.defect) as sql,
+        Campaign(server, defect=sql) as campaign,
+    ):
+        for seed in range(arguments.seed, arguments.seed + arguments.runs):
+            result = campaign.run(seed)
+            steps += result.steps
+            faults.update(result.faults.values())
+            states += result.generations
+            lost += result.lost
+            if result.violations:
+                failed[seed] = result.shape
+                if list(failed.values()).count(result.shape) == 1 and (
+                    len(failed) <= _FAILURES_SHOWN
+                ):
+                    smallest = shrink(campaign.run, result)
+                    print(failure(smallest, whole=arguments.trail), flush=True)
+            elif arguments.trail:
+                print("\n".join(result.trail))
+            done = seed - arguments.seed + 1
+            if done % 100 == 0:
+                print(f"{done} runs, {len(failed)} failed, {_since(begun)}", flush=True)
     print(
         f"{arguments.runs} runs from seed {arguments.seed}: {len(failed)} failed.",
         f"{steps} steps, {sum(states.values())} generations ({_listed(states)}),",
