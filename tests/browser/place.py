@@ -127,7 +127,7 @@ class Visitor:
     def write(self, prompt: str, model: str = IMAGE) -> None:
         """Fill the form and wait until it has told the price."""
         self.page.get_by_label("Model", exact=True).select_option(model)
-        self.page.get_by_label("Prompt").fill(prompt)
+        self.page.get_by_label("Prompt", exact=True).fill(prompt)
         expect(self.page.locator(".price")).to_contain_text("This costs")
 
     def generate(self, prompt: str, model: str = IMAGE) -> Locator:

@@ -37,14 +37,14 @@ def test_no_credits(open_page: Open, screenshot: Keep) -> None:
 
     visitor.told("You do not have enough credits")
     screenshot(visitor, "no-credits")
-    visitor.page.locator("#notices").get_by_role("link", name="Get credits").click()
+    visitor.page.locator("#notices").get_by_role("link", name="Get credits").first.click()
     expect(visitor.page.get_by_role("heading", level=1)).to_have_text("Credits")
 
 
 def test_failed_job(open_page: Open, place: Place, screenshot: Keep) -> None:
     """A job that fails says why, and the credits are back."""
     visitor = open_page().sign_up()
-    place.stack.babysea.plan(outcome="failed")
+    place.stack.babysea.plan(outcome="fail")
 
     card = visitor.generate("a thing that cannot be")
 

@@ -158,7 +158,8 @@ class Campaign:
 
     def _purchase(self, name: str, user_id: UUID) -> dict[str, Any]:
         made = self._admin.execute(
-            "select * from backend.create_purchase(%s, 'starter', 2, 1000, 'usd', 10)", (user_id,)
+            "select * from backend.create_purchase(%s, 'pack', 'starter', null, 2, 1000, 'usd', 10)",
+            (user_id,),
         ).fetchone()
         assert made
         session = f"cs_test_{name}"

@@ -50,7 +50,7 @@ function drawOffers(place, { packs, plans = [] }) {
     const button = h("button", { class: "wide" }, "Buy");
     button.setAttribute("aria-label", label);
     button.addEventListener("click", () => whileBusy(button, "To the payment page …", () => buy(order)));
-    return h("article", { class: "offer" }, h("h3", {}, title), h("p", { class: "amount" }, amount), h("p", { class: "hint" }, note), button);
+    return h("article", { class: "offer", "aria-label": title }, h("h3", {}, title), h("p", { class: "amount" }, amount), h("p", { class: "hint" }, note), button);
   };
   const paid = plans.filter(({ prices }) => prices.length);
   show(place,
