@@ -110,6 +110,7 @@ def _sweep_until_final(world: World, generation_ids: list[str]) -> None:
 @pytest.mark.parametrize(("seed", "database"), [(1, False), (2, False), (3, True), (4, True)])
 def test_everything_is_settled_once(world: World, seed: int, *, database: bool) -> None:
     """After any number of SIGKILLs each generation is final, charged for what is stored, and billed once."""
+    world.reconnect()
     world.stack.babysea.behaviour.change(pending=0.02, processing=0.1)
     person = world.person("5")
     wishes = [person.wish(f"wish {n}", (IMAGE, FOUR_IMAGES)[n % 2]) for n in range(_WISHES)]

@@ -323,6 +323,13 @@ class World:
         stack.stripe.drain(20)
         self._hang_up()
 
+    def reconnect(self) -> None:
+        """Open the test's own connection anew: the server it led to may have been killed."""
+        self.db.close()
+        self.db = psycopg.connect(
+            self.stack.admin_database_url, autocommit=True, row_factory=dict_row
+        )
+
     def _hang_up(self) -> None:
         while self._clients:
             self._clients.pop().close()
