@@ -77,9 +77,10 @@ class World:
             cleanup.enter_context(self.stack)
             self.stack.babysea.behaviour.change(**PACE)
             url = self.stack.admin_database_url
-            self.db: psycopg.Connection[DictRow] = cleanup.enter_context(
-                psycopg.connect(url, autocommit=True, row_factory=dict_row)
+            self.db: psycopg.Connection[DictRow] = psycopg.connect(
+                url, autocommit=True, row_factory=dict_row
             )
+            cleanup.callback(lambda: self.db.close())  # whichever it is by then
             cleanup.callback(self._hang_up)
             self.events = self.stack.cloud.aws.client("events")
             self.events.create_event_bus(Name="alerts")
