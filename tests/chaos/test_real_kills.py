@@ -34,7 +34,8 @@ _LONGER = 6.0
 
 @pytest.fixture(name="world", scope="module")
 def _world() -> Iterator[World]:
-    with World(SweepAfterSeconds="1") as world:
+    # durable: a server without synchronous commits may forget what it has promised when it is killed
+    with World(durable=True, SweepAfterSeconds="1") as world:
         yield world
 
 

@@ -62,9 +62,13 @@ class CanaryStack(Stack):
 class World:
     """One running product. Use as a context manager; `parameters` override those of the tests."""
 
-    def __init__(self, **parameters: str) -> None:
+    def __init__(self, *, durable: bool = False, **parameters: str) -> None:
         self.stack = CanaryStack(
-            parameters=PARAMETERS | parameters, run_schedules=False, concurrency=6, retry_seconds=0
+            parameters=PARAMETERS | parameters,
+            durable=durable,
+            run_schedules=False,
+            concurrency=6,
+            retry_seconds=0,
         )
         self.tape = Tape()
         self.people: list[Person] = []
@@ -80,7 +84,7 @@ class World:
             self.db: psycopg.Connection[DictRow] = psycopg.connect(
                 url, autocommit=True, row_factory=dict_row
             )
-            cleanup.callback(lambda: self.db.close())  # whichever it is by then
+            cleanup.callback(self._disconnect)
             cleanup.callback(self._hang_up)
             self.events = self.stack.cloud.aws.client("events")
             self.events.create_event_bus(Name="alerts")
@@ -323,6 +327,9 @@ class World:
         stack.babysea.wait_idle(20)
         stack.stripe.drain(20)
         self._hang_up()
+
+    def _disconnect(self) -> None:
+        self.db.close()
 
     def reconnect(self) -> None:
         """Open the test's own connection anew: the server it led to may have been killed."""
