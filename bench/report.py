@@ -33,7 +33,7 @@ class Plan:
 
 
 FULL = Plan(
-    rounds=7, turn="--time=4", searches=5, accounts=10_000, sizes=(10_000, 100_000, 1_000_000)
+    rounds=7, turn="--time=3", searches=5, accounts=10_000, sizes=(10_000, 100_000, 1_000_000)
 )
 QUICK = Plan(rounds=2, turn="--transactions=20", searches=2, accounts=200, sizes=(100, 1_000))
 
