@@ -57,7 +57,7 @@ def test_every_sql_function_that_is_named_exists(page: Path) -> None:
     """`ledger.x` and `backend.x` are functions, tables or schemas of the migrations."""
     named = set(re.findall(r"\b((?:ledger|backend)\.[a-z_]+)\b", page.read_text()))
     named -= {"ledger.json", "ledger.py", "ledger.md"}
-    known = set(re.findall(r"create (?:table|function) ((?:ledger|backend)\.[a-z_]+)", MIGRATIONS))
+    known = set(re.findall(r"create (?:table|function|view) ((?:ledger|backend)\.[a-z_]+)", MIGRATIONS))
 
     assert named - known == set()
 
@@ -229,7 +229,7 @@ def subclasses(kind: type[errors.HoldfastError]) -> list[type[errors.HoldfastErr
     return [kind, *(found for sub in kind.__subclasses__() for found in subclasses(sub))]
 
 
-@pytest.mark.parametrize("page", ["ledger.md", "reliability.md"])
+@pytest.mark.parametrize("page", ["features.md", "ledger.md", "reliability.md"])
 def test_every_test_that_a_page_names_exists(page: str) -> None:
     """A case is only as good as the test that shows it."""
     named = set(re.findall(r"`(test_[a-z_0-9]+)`", (ROOT / "docs" / page).read_text()))
