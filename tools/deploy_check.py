@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +132,13 @@ def inspect(url: str) -> dict[str, int]:
         "schedules": len(client("scheduler").list_schedules()["Schedules"]),
         "triggers": len(client("lambda").list_event_source_mappings()["EventSourceMappings"]),
     }
-    wanted = {"functions": 7, "queues": 2, "schedules": 1, "triggers": 1}
+    types = Counter(resource["Type"] for resource in transformed()["Resources"].values())
+    wanted = {
+        "functions": types["AWS::Lambda::Function"],
+        "queues": types["AWS::SQS::Queue"],
+        "schedules": types["AWS::Scheduler::Schedule"],
+        "triggers": types["AWS::Lambda::EventSourceMapping"],
+    }
     if wrong := {k: counts[k] for k, n in wanted.items() if counts[k] != n}:
         raise DeployCheckError(f"the services hold {wrong}, the template says {wanted}")
     return counts

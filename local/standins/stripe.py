@@ -1,5 +1,5 @@
 """
-A stand-in for Stripe: Checkout in mode `payment`, its catalogue, refunds, events and webhooks.
+A stand-in for Stripe: Checkout, catalogue, subscriptions, refunds, disputes, events and webhooks.
 
 It keeps state, fails closed (an unknown path or parameter is an error, as a wrong one would be at
 Stripe) and signs webhooks with its own code. This module joins the parts: who may call, which
@@ -12,56 +12,78 @@ import copy
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import parse_qs
 
 from local.standins import (
+    stripe_account,
     stripe_catalog,
     stripe_checkout,
+    stripe_customers,
+    stripe_discounts,
+    stripe_disputes,
     stripe_events,
+    stripe_invoices,
     stripe_objects,
-    stripe_pages,
     stripe_payments,
+    stripe_portal,
+    stripe_refunds,
+    stripe_subscriptions,
 )
 from local.standins.server import Request, Response, StandIn, json_response
 from local.standins.stripe_api import Api
+from local.standins.stripe_controls import Controls
 from local.standins.stripe_endpoint import Endpoint
+from local.standins.stripe_faults import WebhookFaults
+from local.standins.stripe_hosted import HostedPages
 from local.standins.stripe_state import State
-from local.standins.stripe_webhooks import Delivery, WebhookFaults, Webhooks
+from local.standins.stripe_webhooks import Delivery, Webhooks
 from local.standins.stripe_wire import Json, StripeError
-
-REDIRECT_WAIT_SECONDS = 10.0
-"""How long the pay page waits for the webhook's answer before it sends the payer on."""
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 _ENDPOINTS: list[Endpoint] = [
+    *stripe_account.ENDPOINTS,
     *stripe_catalog.ENDPOINTS,
     *stripe_checkout.ENDPOINTS,
-    *stripe_payments.ENDPOINTS,
+    *stripe_customers.ENDPOINTS,
+    *stripe_discounts.ENDPOINTS,
+    *stripe_disputes.ENDPOINTS,
     *stripe_events.ENDPOINTS,
+    *stripe_invoices.ENDPOINTS,
+    *stripe_payments.ENDPOINTS,
+    *stripe_portal.ENDPOINTS,
+    *stripe_refunds.ENDPOINTS,
+    *stripe_subscriptions.ENDPOINTS,
 ]
-Change = Callable[[State, Json], Json]
 
 
-class Stripe(StandIn):
+class Stripe(Controls, StandIn):
     """
     The stand-in. `api_key` must be a test key; `webhook_url` may be set later (None: no endpoint).
 
-    Raises `ValueError` for any key that is not a test key, so that a real one is never configured.
+    `seed` repeats the chances of webhook faults. Raises `ValueError` for any key that is not a test
+    key, so that a real one is never configured.
     """
 
     def __init__(
-        self, api_key: str, webhook_url: str | None, webhook_secret: str, port: int = 0
+        self,
+        api_key: str,
+        webhook_url: str | None,
+        webhook_secret: str,
+        port: int = 0,
+        seed: int = 0,
     ) -> None:
         if not api_key.startswith("sk_test_"):
             raise ValueError("the stand-in for Stripe takes test keys only (sk_test_...)")
-        super().__init__(port)
-        self.state = State(self.url)
-        self.webhooks = Webhooks(webhook_url, webhook_secret, self._mark_delivered)
+        super().__init__(port, seed)
+        self.webhooks = Webhooks(webhook_url, webhook_secret, self._mark_delivered, seed)
+        self.state = State(self.url, self.webhooks)
         self._api = Api(api_key, self.state, self.webhooks)
         for endpoint in _ENDPOINTS:
             self.route(endpoint.method, endpoint.path, self._api.serving(endpoint))
-        self.route("GET", "/c/pay/{session_id}", self._show_page)
-        self.route("POST", "/c/pay/{session_id}", self._submit_page)
+        pages = HostedPages(self)
+        self.route("GET", "/c/pay/{session_id}", pages.show_checkout)
+        self.route("POST", "/c/pay/{session_id}", pages.submit_checkout)
+        self.route("GET", "/p/session/{session_id}", pages.show_portal)
+        self.route("POST", "/p/session/{session_id}", pages.submit_portal)
         self._route_controls()
 
     # The account's webhook endpoint.
@@ -85,47 +107,7 @@ class Stripe(StandIn):
         """Every attempt to deliver so far, oldest first."""
         return list(self.webhooks.log)
 
-    # What the payer, the bank and time do.
-
-    def pay(self, session_id: str) -> Json:
-        """Pay an open session by card; its events leave in the background."""
-        return self._act(session_id, stripe_checkout.pay)
-
-    def pay_delayed(self, session_id: str) -> Json:
-        """Pay an open session by a method that settles later."""
-        return self._act(session_id, stripe_checkout.pay_delayed)
-
-    def settle_delayed(self, session_id: str, *, ok: bool = True) -> Json:
-        """Let a delayed payment succeed or fail."""
-        return self._act(session_id, lambda *a: stripe_checkout.settle_delayed(*a, ok=ok))
-
-    def decline(self, session_id: str) -> Json:
-        """Let the payer's card be declined; the session stays open."""
-        return self._act(session_id, stripe_checkout.decline)
-
-    def expire(self, session_id: str) -> Json:
-        """End an open session as if its time were over."""
-        return self._act(session_id, stripe_checkout.expire)
-
-    def fail_refund(self, refund_id: str) -> Json:
-        """Let a refund that had gone through come back."""
-        with self.state.change() as events:
-            refund = stripe_payments.fail_refund(self.state, self.state.get("refund", refund_id))
-            answer = copy.deepcopy(refund)
-        self._api.dispatch(events)
-        return answer
-
-    # Webhooks, driven and forged.
-
-    def redeliver(self, event_id: str) -> None:
-        """Send an event again, in the background."""
-        with self.state.lock:
-            event = copy.deepcopy(self.state.get("event", event_id))
-        self.webhooks.redeliver(event)
-
-    def drain(self, timeout: float = 10.0) -> None:
-        """Wait until no delivery is under way or to be retried; raises `TimeoutError`."""
-        self.webhooks.drain(timeout)
+    # Webhooks, forged.
 
     def sign(self, body: bytes, secret: str | None = None, timestamp: int | None = None) -> str:
         """Return a `Stripe-Signature` header for any body."""
@@ -133,7 +115,7 @@ class Stripe(StandIn):
 
     def build_event(self, kind: str, subject: Json, **overrides: Any) -> Json:
         """Return an event the API does not know of, for tests that forge one."""
-        return {**stripe_objects.event(kind, copy.deepcopy(subject)), **overrides}
+        return {**stripe_objects.event(kind, copy.deepcopy(subject), self.state.now()), **overrides}
 
     def deliver(self, event: Json) -> int | None:
         """Send an event once, now; return the answer's status (None: there was no answer)."""
@@ -162,73 +144,15 @@ class Stripe(StandIn):
             if self.state.has("event", event_id):  # a forged event is not kept
                 self.state.get("event", event_id)["pending_webhooks"] = 0
 
-    def _act(self, session_id: str, change: Change, wait: float = 0.0) -> Json:
-        events: list[Json] = []
-        try:
-            with self.state.change() as events:
-                session = self.state.get("checkout.session", session_id)
-                stripe_checkout.open_or_expired(self.state, session)
-                return copy.deepcopy(change(self.state, session))
-        finally:
-            self._api.dispatch(events).wait(wait)
-
-    # The pay page.
-
-    def _show_page(self, request: Request) -> Response:
-        session = self._session_of(request)
-        if session is None:
-            return stripe_pages.missing_page()
-        if session["status"] != "open":
-            return stripe_pages.ended_page(session)
-        return stripe_pages.pay_page(session, self.state.line_items[session["id"]])
-
-    def _submit_page(self, request: Request) -> Response:
-        session = self._session_of(request)
-        if session is None:
-            return stripe_pages.missing_page()
-        action = parse_qs(request.body.decode()).get("action", [""])[0]
-        if action == "back" and session["cancel_url"]:
-            return stripe_pages.redirect(session["cancel_url"], session)
-        deeds: dict[str, Change] = {
-            "pay": stripe_checkout.pay,
-            "pay_delayed": stripe_checkout.pay_delayed,
-            "decline": stripe_checkout.decline,
-        }
-        if session["status"] == "open" and action in deeds:
-            try:
-                session = self._act(session["id"], deeds[action], REDIRECT_WAIT_SECONDS)
-            except StripeError:  # another tab was faster
-                session = self._session_of(request) or session
-        if session["status"] == "complete":
-            return stripe_pages.redirect(session["success_url"], session)
-        if session["status"] == "expired":
-            return stripe_pages.ended_page(session)
-        alert = "Your card was declined." if action == "decline" else "Choose how to pay."
-        return stripe_pages.pay_page(session, self.state.line_items[session["id"]], alert)
-
-    def _session_of(self, request: Request) -> Json | None:
-        try:
-            return self._act(request.params["session_id"], lambda _state, session: session)
-        except StripeError:
-            return None
-
     # The same controls over HTTP, for people at a terminal.
 
     def _route_controls(self) -> None:
-        acts: dict[str, Callable[..., Any]] = {
-            "pay": self.pay,
-            "pay_delayed": self.pay_delayed,
-            "settle_delayed": self.settle_delayed,
-            "decline": self.decline,
-            "expire": self.expire,
-            "fail_refund": self.fail_refund,
-            "redeliver": self.redeliver,
-            "drain": self.drain,
-            "webhook_faults": lambda **options: self.webhook_faults.switch(options),
-        }
-        for name, act in acts.items():
-            self.route("POST", f"/_control/{name}", _control(act))
-        self.route("DELETE", "/_control/webhook_faults", _control(self.webhook_faults.reset))
+        for name in self.names:
+            self.route("POST", f"/_control/{name}", _control(getattr(self, name)))
+        faults = self.webhook_faults
+        switch = _control(lambda **options: faults.switch(options))
+        self.route("POST", "/_control/webhook_faults", switch)
+        self.route("DELETE", "/_control/webhook_faults", _control(faults.reset))
         self.route(
             "GET",
             "/_control/deliveries",

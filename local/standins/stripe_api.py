@@ -41,7 +41,7 @@ class Api:
         self._api_key = api_key
         self._state = state
         self._webhooks = webhooks
-        self._idempotency_keys = IdempotencyKeys()
+        self._idempotency_keys = IdempotencyKeys(state.now)
 
     def serving(self, endpoint: Endpoint) -> Callable[[Request], Response]:
         """Return the handler of `endpoint`."""
@@ -126,10 +126,11 @@ class Api:
             tried.wait(EARLY_WAIT_SECONDS)
         return response
 
-    def _look_up(self, owner: Json, field: str) -> Any:
+    def _look_up(self, owner: Json, field: str, object_id: Any) -> Any:
         if field == "line_items":
             return copy.deepcopy(page(self._state.lines_of(owner), {}))
-        if owner[field] is None:
-            return None
+        if field == "payments":
+            return copy.deepcopy(page(self._state.payments_of(owner), {}))
         kind = EXPANDABLE[owner["object"]][field]
-        return copy.deepcopy(self._state.get(kind, owner[field]))
+        found = self._state.deleted.get(object_id) or self._state.get(kind, object_id)
+        return copy.deepcopy(found)

@@ -1,9 +1,9 @@
-"""Customers, products and prices."""
+"""Products and prices."""
 
 from __future__ import annotations
 
-from local.standins import stripe_objects
-from local.standins.stripe_endpoint import Endpoint, listing, retrieving
+from local.standins import stripe_objects_catalog
+from local.standins.stripe_endpoint import Endpoint, retrieving
 from local.standins.stripe_params import (
     LIST,
     boolean,
@@ -20,14 +20,7 @@ from local.standins.stripe_params import (
 from local.standins.stripe_state import State
 from local.standins.stripe_wire import Json, Listing, StripeError
 
-_PERSON = {
-    "description": text(clearable=True),
-    "email": text(512, clearable=True),
-    "metadata": metadata,
-    "name": text(256, clearable=True),
-    "phone": text(20, clearable=True),
-}
-_RECURRING = fields(
+RECURRING = fields(
     {"interval_count": integer(at_least=1)},
     {"interval": one_of("day", "month", "week", "year")},
 )
@@ -43,7 +36,8 @@ PRODUCT_DATA = fields(
 _LOOKUP = {"lookup_key": text(200, clearable=True), "transfer_lookup_key": boolean}
 
 
-def _apply(state: State, subject: Json, params: Json, event: str) -> Json:
+def apply(state: State, subject: Json, params: Json, event: str) -> Json:
+    """Change an object by the parameters of an update call, metadata key by key."""
     changes = dict(params)
     if "metadata" in changes:
         changes["metadata"] = merged_metadata(subject["metadata"], changes["metadata"])
@@ -51,22 +45,12 @@ def _apply(state: State, subject: Json, params: Json, event: str) -> Json:
     return subject
 
 
-def _create_customer(state: State, params: Json) -> Json:
-    customer = state.add(stripe_objects.customer(params))
-    state.emit("customer.created", customer)
-    return customer
-
-
-def _update_customer(state: State, params: Json, object_id: str) -> Json:
-    return _apply(state, state.get("customer", object_id), params, "customer.updated")
-
-
 def _create_product(state: State, params: Json) -> Json:
     if "id" in params and state.has("product", params["id"]):
         raise StripeError(
             f"Product already exists: {params['id']}", code="resource_already_exists", param="id"
         )
-    product = state.add(stripe_objects.product(params))
+    product = state.add(stripe_objects_catalog.product(params, state.now()))
     state.emit("product.created", product)
     return product
 
@@ -79,7 +63,27 @@ def _update_product(state: State, params: Json, object_id: str) -> Json:
             raise StripeError(
                 "The default price must belong to the product.", param="default_price"
             )
-    return _apply(state, product, {**params, "updated": stripe_objects.now()}, "product.updated")
+    return apply(state, product, {**params, "updated": state.now()}, "product.updated")
+
+
+def delete_product(state: State, _params: Json, object_id: str) -> Json:
+    """Delete a product; raises `StripeError` while it has prices."""
+    product = state.get("product", object_id)
+    if any(price["product"] == object_id for price in state.newest("price")):
+        raise StripeError(
+            "This product cannot be deleted because it has one or more user-created prices."
+        )
+    state.remove(product)
+    state.emit("product.deleted", product)
+    return {"id": object_id, "object": "product", "deleted": True}
+
+
+def delete_price(state: State, object_id: str) -> Json:
+    """Delete a price, as the dashboard can while nobody bought it; the API has no such call."""
+    price = state.get("price", object_id)
+    state.remove(price)
+    state.emit("price.deleted", price)
+    return price
 
 
 def _list_products(state: State, params: Json) -> Listing:
@@ -99,7 +103,7 @@ def _create_price(state: State, params: Json) -> Json:
         if given == "product"
         else _create_product(state, params["product_data"])["id"]
     )
-    price = state.add(stripe_objects.price({**params, "product": product_id}))
+    price = state.add(stripe_objects_catalog.price({**params, "product": product_id}, state.now()))
     state.emit("price.created", price)
     return price
 
@@ -108,7 +112,7 @@ def _update_price(state: State, params: Json, object_id: str) -> Json:
     price = state.get("price", object_id)
     _claim_lookup_key(state, params, object_id)
     changes = {k: v for k, v in params.items() if k != "transfer_lookup_key"}
-    return _apply(state, price, changes, "price.updated")
+    return apply(state, price, changes, "price.updated")
 
 
 def _claim_lookup_key(state: State, params: Json, own_id: str | None) -> None:
@@ -123,7 +127,7 @@ def _claim_lookup_key(state: State, params: Json, own_id: str | None) -> None:
                 code="resource_already_exists",
                 param="lookup_key",
             )
-        _apply(state, holder, {"lookup_key": None}, "price.updated")
+        apply(state, holder, {"lookup_key": None}, "price.updated")
 
 
 def _list_prices(state: State, params: Json) -> Listing:
@@ -135,10 +139,6 @@ def _list_prices(state: State, params: Json) -> Listing:
 
 
 ENDPOINTS = [
-    Endpoint("POST", "/v1/customers", fields(_PERSON), _create_customer),
-    listing("customer", "/v1/customers", {"email": text()}),
-    retrieving("customer", "/v1/customers"),
-    Endpoint("POST", "/v1/customers/{object_id}", fields(_PERSON), _update_customer),
     Endpoint(
         "POST",
         "/v1/products",
@@ -158,6 +158,7 @@ ENDPOINTS = [
         fields({**_PRODUCT, "default_price": text(), "name": text()}),
         _update_product,
     ),
+    Endpoint("DELETE", "/v1/products/{object_id}", fields({}), delete_product),
     Endpoint(
         "POST",
         "/v1/prices",
@@ -169,7 +170,7 @@ ENDPOINTS = [
                 "nickname": text(),
                 "product": text(),
                 "product_data": PRODUCT_DATA,
-                "recurring": _RECURRING,
+                "recurring": RECURRING,
             },
             {"currency": currency, "unit_amount": integer(at_least=0)},
         ),

@@ -1,13 +1,16 @@
-"""The events endpoint: what happened, and whether the webhook took it."""
+"""The events endpoint: what happened in the last 30 days, and whether the webhook took it."""
 
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from local.standins.stripe_clock import DAY
 from local.standins.stripe_endpoint import Endpoint, retrieving
 from local.standins.stripe_params import LIST, boolean, fields, list_of, text
 from local.standins.stripe_state import State
 from local.standins.stripe_wire import Json, Listing, StripeError
+
+_KEPT_SECONDS = 30 * DAY
 
 
 def _list(state: State, params: Json) -> Listing:
@@ -20,7 +23,8 @@ def _list(state: State, params: Json) -> Listing:
         [
             event
             for event in found.objects
-            if any(fnmatchcase(event["type"], pattern) for pattern in wanted)
+            if event["created"] > state.now() - _KEPT_SECONDS
+            and any(fnmatchcase(event["type"], pattern) for pattern in wanted)
             and delivered in (None, event["pending_webhooks"] == 0)
         ],
         found.url,

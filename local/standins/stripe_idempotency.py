@@ -15,18 +15,21 @@ from local.standins.server import Response
 from local.standins.stripe_wire import StripeError
 
 KEY_LENGTH_MAX = 255
+KEPT_SECONDS = 24 * 3600
 
 
 @dataclass
 class _Call:
     fingerprint: str
+    at: int
     answer: Response | None = None
 
 
 class IdempotencyKeys:
-    """The keys of one account."""
+    """The keys of one account, forgotten after a day by its clock `now`."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
         self._lock = threading.Lock()
         self._calls: dict[str, _Call] = {}
 
@@ -43,8 +46,8 @@ class IdempotencyKeys:
             raise StripeError(f"Idempotency keys have 1 to {KEY_LENGTH_MAX} characters.")
         with self._lock:
             known = self._calls.get(key)
-            if known is None:
-                call = self._calls[key] = _Call(fingerprint)
+            if known is None or known.at + KEPT_SECONDS <= self._now():
+                call = self._calls[key] = _Call(fingerprint, self._now())
             elif known.fingerprint != fingerprint:
                 raise StripeError(
                     "Keys for idempotent requests can only be used with the same parameters they "

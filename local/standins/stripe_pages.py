@@ -1,8 +1,9 @@
-"""The hosted pay page: what a payer sees between the session's URL and its success URL."""
+"""What the hosted pages look like: the pay page of a session, and the billing portal."""
 
 from __future__ import annotations
 
 import string
+from datetime import UTC, datetime
 from html import escape
 from urllib.parse import quote
 
@@ -62,6 +63,47 @@ def pay_page(session: Json, lines: list[Json], alert: str = "") -> Response:
         f'<form method="post">{controls}</form>'
         "<small>Local stand-in for Stripe Checkout. No money moves.</small>",
     )
+
+
+def portal_page(
+    session: Json, plans: list[tuple[Json, list[Json]]], names: dict[str, str], alert: str = ""
+) -> Response:
+    """Return the portal: each subscription, with the prices it may change to."""
+    warning = f'<p role="alert">{escape(alert)}</p>' if alert else ""
+    plan = "".join(_subscription(of, prices, names) for of, prices in plans)
+    back = '<button name="action" value="back">Back</button>' if session["return_url"] else ""
+    return _page(
+        "Billing portal",
+        f"<h1>Your plan</h1>{warning}{plan or '<p>No subscription.</p>'}"
+        f'<form method="post">{back}</form>'
+        "<small>Local stand-in for Stripe's billing portal. No money moves.</small>",
+    )
+
+
+def _subscription(of: Json, prices: list[Json], names: dict[str, str]) -> str:
+    item = of["items"]["data"][0]
+    until = datetime.fromtimestamp(item["current_period_end"], UTC).date()
+    ends = of["cancel_at_period_end"]
+    deed, words = ("resume", "Keep the plan") if ends else ("cancel", "Cancel at the period's end")
+    changes = "".join(
+        f'<button name="price" value="{escape(price["id"])}">Change to {_price(price, names)}'
+        "</button>"
+        for price in prices
+    )
+    hidden = f'<input type="hidden" name="subscription" value="{escape(of["id"])}">'
+    return (
+        f"<ul><li><span>{_price(item['price'], names)}</span><span>{escape(of['status'])}, "
+        f"{'ends' if ends else 'renews'} {until}</span></li></ul>"
+        f'<form method="post">{hidden}<button name="action" value="{deed}">{words}</button></form>'
+        f'<form method="post">{hidden}<input type="hidden" name="action" value="change">{changes}'
+        "</form>"
+    )
+
+
+def _price(price: Json, names: dict[str, str]) -> str:
+    amount = money(price["unit_amount"], price["currency"])
+    name = escape(names.get(price["product"], "Plan"))
+    return f"{name}, {amount} / {price['recurring']['interval']}"
 
 
 def ended_page(session: Json) -> Response:

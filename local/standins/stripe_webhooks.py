@@ -7,7 +7,6 @@ stand-in's own, so a mistake in the product's (or the SDK's) cannot hide behind 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import hmac
 import http.client
@@ -15,54 +14,17 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from local.standins.stripe_wire import Json
+from local.standins.stripe_faults import WebhookFaults, matches
+from local.standins.stripe_objects_account import webhook_endpoint
+from local.standins.stripe_wire import API_VERSION, Json
 
 STALE_SECONDS = 3600
 ANSWER_HEAD_START = 0.02
 """Seconds between a change and its webhooks, in which the answer to whoever made it arrives."""
-
-
-@dataclass
-class WebhookFaults:
-    """
-    What goes wrong on the way to the webhook; every switch is off by default.
-
-    `duplicates` extra copies of each delivery (`concurrent`: all at the same moment), `twin` a second
-    event id for each change, `shuffle` the events of one change in random order, `drop` types never
-    delivered (still pending), `swallow` types not sent but counted as delivered, `delay` seconds by type,
-    `early` the webhook before the API's answer; the rest malforms each delivery in one way, except
-    `second_secret`, which signs with two secrets as while one is rolled. Types may hold `*`.
-    """
-
-    duplicates: int = 0
-    concurrent: bool = False
-    twin: bool = False
-    shuffle: bool = False
-    drop: Collection[str] = ()
-    swallow: Collection[str] = ()
-    delay: Mapping[str, float] = field(default_factory=dict)
-    early: bool = False
-    bad_secret: bool = False
-    stale_timestamp: bool = False
-    api_version: str | None = None
-    livemode: bool | None = None
-    second_secret: str | None = None
-
-    def reset(self) -> None:
-        """Switch everything off."""
-        vars(self).update(vars(WebhookFaults()))
-
-    def switch(self, options: Mapping[str, object]) -> None:
-        """Set the named switches; raises `ValueError` for a name that is none."""
-        known = {f.name for f in dataclasses.fields(self)}
-        if unknown := set(options) - known:
-            raise ValueError(f"no such webhook fault: {', '.join(sorted(unknown))}")
-        vars(self).update(options)
 
 
 @dataclass(frozen=True)
@@ -93,6 +55,9 @@ class Webhooks:
         self.secret = secret
         self.faults = WebhookFaults()
         self.enabled_events: Collection[str] = ("*",)
+        self.endpoint = webhook_endpoint(
+            {"api_version": API_VERSION, "enabled_events": ["*"], "url": url}, int(time.time())
+        )
         self.backoff: Sequence[float] = (0.2, 0.5, 1.0, 2.0)
         self.timeout = 10.0
         self.log: list[Delivery] = []
@@ -100,11 +65,12 @@ class Webhooks:
         self._random = random.Random(seed)
         self._idle = threading.Condition()
         self._active = 0
+        self._held: list[Json] = []
         self._closed = threading.Event()
 
     def wants(self, kind: str) -> bool:
         """Tell whether events of this type have somewhere to go."""
-        return self.url is not None and _matches(kind, self.enabled_events)
+        return self.url is not None and matches(kind, self.enabled_events)
 
     def send(self, events: Sequence[Json]) -> threading.Event:
         """
@@ -116,12 +82,22 @@ class Webhooks:
         batch = [event for event in events if self.wants(event["type"])]
         if self.faults.shuffle:
             self._random.shuffle(batch)
+        plan = [(event, self.faults.fate(event["type"], self._random)) for event in batch]
         tried = threading.Event()
-        if not batch:
+        if not plan:
             tried.set()
             return tried
-        self._spawn(self._run_batch, batch, tried)
+        self._spawn(self._run_batch, plan, tried)
         return tried
+
+    def release(self) -> int:
+        """Send what was held back, in random order, one after another; returns how many."""
+        with self._idle:
+            batch, self._held = self._held, []
+        self._random.shuffle(batch)
+        if batch:
+            self._spawn(self._run_batch, [(event, "send") for event in batch], threading.Event())
+        return len(batch)
 
     def redeliver(self, event: Json) -> None:
         """Send one event again, as the dashboard's button does: neither dropped nor delayed."""
@@ -158,25 +134,24 @@ class Webhooks:
             self._active += 1
         threading.Thread(target=run, daemon=True).start()
 
-    def _run_batch(self, batch: list[Json], tried: threading.Event) -> None:
+    def _run_batch(self, plan: Sequence[tuple[Json, str]], tried: threading.Event) -> None:
         try:
             if not self.faults.early:
                 self._closed.wait(ANSWER_HEAD_START)
-            for event in batch:
+            for event, fate in plan:
                 if self._closed.is_set():
                     return
-                kind = event["type"]
-                delay = max(
-                    (s for t, s in self.faults.delay.items() if fnmatchcase(kind, t)), default=0
-                )
-                if _matches(kind, self.faults.drop):
-                    self._note(event, "dropped")
-                elif _matches(kind, self.faults.swallow):
-                    self._note(event, "swallowed")
+                delay = self.faults.delay_of(event["type"])
+                if fate != "send":
+                    self._note(event, fate)
+                if fate == "swallowed":
                     self._delivered(event["id"])
-                elif delay:
+                elif fate == "held":
+                    with self._idle:
+                        self._held.append(event)
+                elif fate == "send" and delay:
                     self._spawn(self._run_delayed, event, delay)
-                else:
+                elif fate == "send":
                     self._first_attempt(event)
         finally:
             tried.set()
@@ -279,7 +254,3 @@ class Webhooks:
 
     def _note(self, event: Json, fault: str) -> None:
         self.log.append(Delivery(event["id"], event["type"], 0, None, time.time(), 0.0, fault))
-
-
-def _matches(kind: str, patterns: Collection[str]) -> bool:
-    return any(fnmatchcase(kind, pattern) for pattern in patterns)

@@ -124,49 +124,108 @@ EXPANDABLE: Mapping[str, Mapping[str, str]] = {
     "charge": {"customer": "customer", "payment_intent": "payment_intent"},
     "checkout.session": {
         "customer": "customer",
+        "invoice": "invoice",
         "line_items": "item",
         "payment_intent": "payment_intent",
+        "subscription": "subscription",
+    },
+    "discount": {"customer": "customer", "source.coupon": "coupon"},
+    "dispute": {"charge": "charge", "payment_intent": "payment_intent"},
+    "invoice": {
+        "customer": "customer",
+        "discounts": "discount",
+        "parent.subscription_details.subscription": "subscription",
+        "payments": "invoice_payment",
+    },
+    "invoice_payment": {"invoice": "invoice", "payment.payment_intent": "payment_intent"},
+    "line_item": {
+        "discounts": "discount",
+        "pricing.price_details.price": "price",
+        "subscription": "subscription",
     },
     "payment_intent": {"customer": "customer", "latest_charge": "charge"},
     "price": {"product": "product"},
     "product": {"default_price": "price"},
     "refund": {"charge": "charge", "payment_intent": "payment_intent"},
+    "subscription": {
+        "customer": "customer",
+        "discounts": "discount",
+        "latest_invoice": "invoice",
+    },
 }
 """The fields of each kind of object that `expand` may name, and the kind each leads to."""
+INCLUDED_LISTS = frozenset({"line_items", "payments"})
+"""Expandable lists that are not there at all until they are asked for."""
+
+LookUp = Callable[[Json, str, Any], Any]
 
 
-def expand(target: Json, paths: Sequence[str], look_up: Callable[[Json, str], Any]) -> None:
+def expand(target: Json, paths: Sequence[str], look_up: LookUp) -> None:
     """
     Replace ids by objects in `target`, in place, along `paths` such as `data.customer`.
 
-    `look_up(owner, field)` returns the expanded value. Raises `StripeError` for a path that does
-    not exist, which is what makes a misspelt one fail here as it does at Stripe.
+    `look_up(owner, field, id)` returns the object, or the list an `INCLUDED_LISTS` field stands
+    for. Raises `StripeError` for a path that does not exist, which is what makes a misspelt one
+    fail here as it does at Stripe.
     """
     for path in paths:
         steps = path.split(".")
         if len(steps) > MAX_EXPAND_DEPTH + (steps[0] == "data"):
             raise StripeError("You cannot expand more than 4 levels of a property.", param="expand")
-        _expand(target, steps, path, look_up)
+        _Expansion(path, look_up).walk(target, steps)
 
 
-def _expand(target: Json, steps: list[str], path: str, look_up: Callable[[Json, str], Any]) -> None:
-    name, *rest = steps
-    if target.get("object") == "list":
-        if name != "data":
-            raise _not_expandable(path)
+class _Expansion:
+    """One path: `owner` is the object it is in, `within` the plain levels below that object."""
+
+    def __init__(self, path: str, look_up: LookUp) -> None:
+        self._path = path
+        self._look_up = look_up
+
+    def walk(self, target: Json, steps: Sequence[str]) -> None:
+        if target.get("object") == "list":
+            self._walk_list(target, steps)
+        else:
+            self._walk_object(target, target, steps, ())
+
+    def _walk_list(self, target: Json, steps: Sequence[str]) -> None:
+        if steps[0] != "data":
+            raise self._refusal()
         for member in target["data"]:
+            if steps[1:]:
+                self.walk(member, steps[1:])
+
+    def _walk_object(
+        self, owner: Json, target: Json, steps: Sequence[str], within: tuple[str, ...]
+    ) -> None:
+        name, *rest = steps
+        field = ".".join((*within, name))
+        if field in EXPANDABLE.get(owner.get("object", ""), ()):
+            self._replace(owner, target, field, rest)
+            return
+        below = target.get(name)
+        if not isinstance(below, dict) or not rest:
+            raise self._refusal()
+        if "object" in below:
+            self.walk(below, rest)
+        else:
+            self._walk_object(owner, below, rest, (*within, name))
+
+    def _replace(self, owner: Json, target: Json, field: str, rest: Sequence[str]) -> None:
+        name = field.rpartition(".")[2]
+        present = target.get(name)
+        if present is None and name not in INCLUDED_LISTS:
+            return
+        if isinstance(present, list):
+            target[name] = [self._found(owner, field, each) for each in present]
+        else:
+            target[name] = self._found(owner, field, present)
+        for each in target[name] if isinstance(present, list) else [target[name]]:
             if rest:
-                _expand(member, rest, path, look_up)
-        return
-    expandable = name in EXPANDABLE.get(target.get("object", ""), ())
-    nested = isinstance(target.get(name), dict)
-    if not expandable and not (nested and rest):
-        raise _not_expandable(path)
-    if not nested:
-        target[name] = look_up(target, name)
-    if rest and target[name] is not None:
-        _expand(target[name], rest, path, look_up)
+                self.walk(each, rest)
 
+    def _found(self, owner: Json, field: str, present: Any) -> Any:
+        return present if isinstance(present, dict) else self._look_up(owner, field, present)
 
-def _not_expandable(path: str) -> StripeError:
-    return StripeError(f"This property cannot be expanded ({path}).", param="expand")
+    def _refusal(self) -> StripeError:
+        return StripeError(f"This property cannot be expanded ({self._path}).", param="expand")

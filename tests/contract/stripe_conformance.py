@@ -10,32 +10,50 @@ from typing import Any
 import stripe
 
 CLASSES: dict[str, type[stripe.StripeObject]] = {
+    "balance_transaction": stripe.BalanceTransaction,
+    "billing_portal.session": stripe.billing_portal.Session,
     "charge": stripe.Charge,
     "checkout.session": stripe.checkout.Session,
+    "coupon": stripe.Coupon,
     "customer": stripe.Customer,
+    "discount": stripe.Discount,
+    "dispute": stripe.Dispute,
     "event": stripe.Event,
+    "invoice": stripe.Invoice,
+    "invoice_payment": stripe.InvoicePayment,
     "item": stripe.LineItem,
+    "line_item": stripe.InvoiceLineItem,
     "payment_intent": stripe.PaymentIntent,
+    "plan": stripe.Plan,
     "price": stripe.Price,
     "product": stripe.Product,
     "refund": stripe.Refund,
+    "subscription": stripe.Subscription,
+    "subscription_item": stripe.SubscriptionItem,
+    "webhook_endpoint": stripe.WebhookEndpoint,
 }
 ON_DEMAND: dict[str, set[str]] = {
     "charge": {"level3", "refunds", "transfer"},
     "checkout.session": {"line_items"},
+    "coupon": {"applies_to", "currency_options", "deleted"},
     "customer": {
         *("cash_balance", "deleted", "invoice_credit_balance", "sources"),
         *("subscriptions", "tax", "tax_ids"),
     },
+    "discount": {"deleted"},
+    "dispute": {"intended_submission_method"},
     "event": {"account", "context"},
+    "invoice": {"amount_paid_off_stripe", "confirmation_secret", "deleted", "payments"},
     "item": {"discounts", "taxes"},
-    "payment_intent": set(),
+    "plan": {"deleted", "tiers"},
     "price": {"currency_options", "deleted", "tiers"},
     "product": {"deleted"},
     "refund": {
         *("description", "failure_balance_transaction", "failure_reason"),
         *("instructions_email", "next_action"),
     },
+    "subscription_item": {"deleted"},
+    "webhook_endpoint": {"deleted", "secret"},
 }
 """Fields Stripe sends only when asked to expand them, or in states such an object is not in."""
 
@@ -45,10 +63,7 @@ def problems(data: dict[str, Any]) -> list[str]:
     kind = data["object"]
     if kind == "list":
         return [found for member in data["data"] for found in problems(member)]
-    absent = set(_fields(CLASSES[kind])) - set(data) - ON_DEMAND[kind]
-    return [f"{kind}.{name}: absent" for name in sorted(absent)] + _object(
-        data, CLASSES[kind], kind
-    )
+    return _object(data, CLASSES[kind], kind)
 
 
 def _fields(cls: type) -> dict[str, Any]:
@@ -63,19 +78,24 @@ def _object(data: Any, cls: type, path: str) -> list[str]:
     if not isinstance(data, dict):
         return [f"{path}: {data!r} is no object"]
     hints = _fields(cls)
-    found = [f"{path}.{name}: unknown" for name in sorted(set(data) - set(hints))]
+    kind = str(data.get("object"))
+    whole = set(hints) if kind in CLASSES else set()  # embedded ones too
+    absent = whole - set(data) - ON_DEMAND.get(kind, set())
+    found = [f"{path}.{name}: absent" for name in sorted(absent)]
+    found += [f"{path}.{name}: unknown" for name in sorted(set(data) - set(hints))]
     for name, hint in hints.items():
         if name in data:
             found += _value(data[name], hint, f"{path}.{name}")
-        elif type(None) not in typing.get_args(hint):
+        elif name not in absent and type(None) not in typing.get_args(hint):
             found.append(f"{path}.{name}: required")
     return found
 
 
 def _value(value: Any, hint: Any, path: str) -> list[str]:  # noqa: PLR0911 - one return a kind
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if isinstance(hint, typing.ForwardRef):
-        return _value(value, getattr(stripe, hint.__forward_arg__, Any), path)
+    if isinstance(hint, (typing.ForwardRef, str)):
+        name = hint if isinstance(hint, str) else hint.__forward_arg__
+        return _value(value, getattr(stripe, name, Any), path)
     if hint is Any:
         return []
     if origin in (typing.Union, types.UnionType):

@@ -99,6 +99,48 @@ def new_session(client: stripe.StripeClient, **changes: Any) -> stripe.checkout.
     return client.v1.checkout.sessions.create(params)  # type: ignore[arg-type]
 
 
+def new_plan(
+    client: stripe.StripeClient, amount: int = 2900, interval: str = "month", name: str = "Pro"
+) -> str:
+    """Create a product with a recurring price; return the price's id."""
+    params: Any = {
+        "product_data": {"name": name},
+        "currency": "usd",
+        "unit_amount": amount,
+        "recurring": {"interval": interval},
+    }
+    return client.v1.prices.create(params).id
+
+
+def plan_session(
+    client: stripe.StripeClient, price: str, customer: str | None = None, **changes: Any
+) -> stripe.checkout.Session:
+    """Create a checkout session that subscribes to a price."""
+    params: dict[str, Any] = {
+        "mode": "subscription",
+        "client_reference_id": "user_1",
+        "line_items": [{"price": price, "quantity": 1}],
+        "subscription_data": {"metadata": {"user_id": "user_1"}},
+        "success_url": "http://127.0.0.1:9/done?session={CHECKOUT_SESSION_ID}",
+        **({"customer": customer} if customer else {}),
+        **changes,
+    }
+    return client.v1.checkout.sessions.create(params)  # type: ignore[arg-type]
+
+
+def subscribe(
+    standin: Stripe, client: stripe.StripeClient, price: str, **changes: Any
+) -> stripe.Subscription:
+    """Buy a plan by card; return the subscription as the API shows it."""
+    paid = standin.pay(plan_session(client, price, **changes).id)
+    return client.v1.subscriptions.retrieve(paid["subscription"])
+
+
+def invoices_of(client: stripe.StripeClient, subscription: str) -> list[stripe.Invoice]:
+    """Return the invoices of a subscription, oldest first."""
+    return client.v1.invoices.list({"subscription": subscription, "limit": 100}).data[::-1]
+
+
 def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> None:
     """Wait until `holds()`; fails the test when it never does."""
     deadline = time.monotonic() + seconds

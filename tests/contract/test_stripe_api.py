@@ -64,7 +64,7 @@ def test_another_host_is_refused(standin: Stripe) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/v1/subscriptions"),
+        ("GET", "/v1/subscription_items"),
         ("DELETE", "/v1/customers"),
         ("GET", "/v2/customers"),
         ("GET", "/"),
@@ -131,7 +131,7 @@ _GOOD: dict[str, Any] = {
             "parameter_invalid_integer",
             "line_items[0][quantity]",
         ),
-        ({"mode": "subscription"}, None, "mode"),
+        ({"mode": "setup"}, None, "mode"),
         ({"success_url": "/relative"}, "url_invalid", "success_url"),
         ({"cancel_url": "javascript:alert(1)"}, "url_invalid", "cancel_url"),
         ({"cancel_url": "http://h/\r\nSet-Cookie: a=b"}, "url_invalid", "cancel_url"),

@@ -185,7 +185,7 @@ def test_a_slow_webhook_does_not_hold_the_payer_for_ever(
     client: stripe.StripeClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The payer is sent on when the webhook does not answer in time."""
-    monkeypatch.setattr("local.standins.stripe.REDIRECT_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("local.standins.stripe_hosted.REDIRECT_WAIT_SECONDS", 0.1)
     session = new_session(client)
     receiver.hold.clear()
     started = time.monotonic()

@@ -11,7 +11,15 @@ import stripe
 from local.standins.server import Response
 from local.standins.stripe import Stripe
 from local.standins.stripe_wire import API_VERSION
-from tests.contract.stripe_support import API_KEY, SECRET, Receiver, eventually, new_session
+from tests.contract.stripe_support import (
+    API_KEY,
+    SECRET,
+    Receiver,
+    eventually,
+    new_plan,
+    new_session,
+    subscribe,
+)
 
 pytest_plugins = ["tests.contract.stripe_fixtures"]
 
@@ -409,6 +417,23 @@ def test_the_controls_work_over_http(
     assert standin.webhook_faults.drop == ["*"]
     assert _control(standin, "DELETE", "webhook_faults")[0] == 200
     assert not standin.webhook_faults.drop
+
+
+def test_every_control_is_offered_over_http(standin: Stripe, client: stripe.StripeClient) -> None:
+    """Time, plans, refunds and disputes are at the terminal's hand too; answers are plain JSON."""
+    subscription = subscribe(standin, client, new_plan(client)).id
+    (payment,) = client.v1.invoice_payments.list().data
+    intent = str(payment.payment.payment_intent)
+    assert _control(standin, "POST", "renew", {"subscription_id": subscription})[0] == 200
+    status, refund = _control(standin, "POST", "refund", {"payment_intent": intent, "amount": 900})
+    assert (status, refund["amount"]) == (200, 900)
+    status, dispute = _control(standin, "POST", "open_dispute", {"payment_intent": intent})
+    assert (status, dispute["status"]) == (200, "needs_response")
+    before = standin.now()
+    assert _control(standin, "POST", "advance", {"seconds": 60})[1] >= before + 60
+    assert _control(standin, "POST", "advance", {"seconds": -60})[0] == 400
+    for name in standin.names:
+        assert _control(standin, "POST", name, {"no_such_argument": 1})[0] == 400
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,9 @@ def test_every_sql_function_that_is_named_exists(page: Path) -> None:
     """`ledger.x` and `backend.x` are functions, tables or schemas of the migrations."""
     named = set(re.findall(r"\b((?:ledger|backend)\.[a-z_]+)\b", page.read_text()))
     named -= {"ledger.json", "ledger.py", "ledger.md"}
-    known = set(re.findall(r"create (?:table|function|view) ((?:ledger|backend)\.[a-z_]+)", MIGRATIONS))
+    known = set(
+        re.findall(r"create (?:table|function|view) ((?:ledger|backend)\.[a-z_]+)", MIGRATIONS)
+    )
 
     assert named - known == set()
 
