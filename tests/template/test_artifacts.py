@@ -30,6 +30,13 @@ AS_SHIPPED = {
 
 FRESHENED = {
     "http.account.json": (200, "available"),
+    "http.adjust-credits.json": (403, "code"),
+    "http.alerts.json": (200, "alerts"),
+    "http.change-account.json": (204, ""),
+    "http.delete-generation.json": (404, "code"),
+    "http.delete-upload.json": (404, "code"),
+    "http.generation-events.json": (404, "code"),
+    "http.uploads.json": (200, "uploads"),
     "http.catalog.json": (200, "packs"),
     "http.create-checkout.json": (201, "checkout_url"),
     "http.create-generation.json": (202, "id"),
@@ -57,6 +64,14 @@ BACKGROUND = {
         "poisoned": 0,
         "expired_grants": 0,
         "sealed_entries": 0,
+        "alerts_sent": 0,
+    },
+    "scheduler.clean-up.json": {
+        "dry_run": False,
+        "unused_assets": 0,
+        "removals": 0,
+        "failed": 0,
+        "events": {"generation_events": 0, "inbox": 0, "stripe_events": 0},
     },
 }
 
@@ -96,7 +111,8 @@ def function_of(stack: Stack, event: dict[str, Any]) -> str:
     if "Records" in event:
         return "SettleGenerationFunction"
     if "routeKey" not in event:
-        return "RecoverySweepFunction"
+        (schedule,) = event["resources"]
+        return "CleanUpFunction" if "CleanUp" in schedule else "RecoverySweepFunction"
     return next(
         logical_id
         for logical_id, function in stack.cloud.functions.items()
@@ -128,7 +144,7 @@ def test_a_sample_with_good_credentials_is_served(stack: Stack, token: str, name
     answer = invoke(stack, event, function_of(stack, event))
 
     assert answer["statusCode"] == status, answer["body"]
-    assert field in json.loads(answer["body"])
+    assert not field or field in json.loads(answer["body"])
 
 
 @pytest.mark.parametrize("name", sorted(BACKGROUND))
