@@ -63,6 +63,7 @@ class Demo:
         _title("Sign up")
         self._user.sign_up("demo@example.com", "correct horse battery staple")
         _say("demo@example.com has an account and an access token")
+        _expect("welcome credits", self._user.get("/account")["available"], "10.000")
 
     def _look_around(self) -> None:
         _title("Look at what there is")
@@ -89,7 +90,7 @@ class Demo:
             if time.monotonic() > end:
                 raise SurpriseError("the payment never arrived")
             time.sleep(0.1)
-        _expect("available", self._user.get("/account")["available"], "10.000")
+        _expect("available", self._user.get("/account")["available"], "20.000")
 
     def _generate(self, prompt: str, image: Path | None) -> None:
         _title(f"Generate: {prompt!r}")
