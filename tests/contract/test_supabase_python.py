@@ -163,10 +163,10 @@ def test_trigger_runs_with_the_privileges_of_auth(
 ) -> None:
     """A trigger without security definer may not write to public, as on Supabase."""
     client = new_client()
-    admin.execute("create table public.profiles (id uuid primary key)")
+    admin.execute("create table public.sign_ups (id uuid primary key)")
     admin.execute(
         "create function public.profile() returns trigger language plpgsql as"
-        " $$ begin insert into public.profiles values (new.id); return new; end $$"
+        " $$ begin insert into public.sign_ups values (new.id); return new; end $$"
     )
     admin.execute(
         "create trigger profile after insert on auth.users"
@@ -179,7 +179,7 @@ def test_trigger_runs_with_the_privileges_of_auth(
         client.auth.sign_up({"email": fresh_email(), "password": PASSWORD})
     finally:
         admin.execute("drop function public.profile cascade")
-        admin.execute("drop table public.profiles")
+        admin.execute("drop table public.sign_ups")
 
 
 @pytest.mark.parametrize("change", [{"password": "wrong horse"}, {"email": "nobody@example.com"}])
