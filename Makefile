@@ -131,6 +131,18 @@ verify: .venv/local.stamp ## prove the books of the database DATABASE_URL: audit
 ops: .venv/local.stamp ## show what is stuck in the database DATABASE_URL, why and since when (RETRY=id, REFUND=id, YES=1)
 	@$(PY) -m tools.ops $(if $(RETRY),--retry "$(RETRY)") $(if $(REFUND),--refund "$(REFUND)") $(if $(YES),--yes)
 
+.PHONY: stripe-catalog
+stripe-catalog: .venv/local.stamp ## bring Stripe (STRIPE_API_KEY) up to date with the catalogue: shows the plan, then asks (YES=1)
+	@PYTHONPATH=.:layers/shared $(PY) -m tools.stripe_catalog $(if $(YES),--yes)
+
+.PHONY: doctor
+doctor: .venv/local.stamp ## look at DATABASE_URL and Stripe (STRIPE_API_KEY): migrations, catalogue, prices, webhook endpoint
+	@PYTHONPATH=.:layers/shared $(PY) -m tools.doctor
+
+.PHONY: reconcile
+reconcile: .venv/local.stamp ## compare DATABASE_URL with Stripe (STRIPE_API_KEY) and repair: make reconcile SINCE=2026-11-01
+	@PYTHONPATH=.:layers/shared $(PY) -m tools.reconcile --since "$(SINCE)"
+
 .PHONY: schema
 schema: .venv/dev.stamp ## write sql/schema.sql from the migrations
 	$(PY) -m tools.dump_schema

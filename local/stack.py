@@ -10,7 +10,10 @@ through the parameters of `template.yaml`, as they would in AWS.
 
 from __future__ import annotations
 
+import os
 import secrets
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -121,6 +124,8 @@ class Stack:
         self._connect()
         self._cleanup.callback(self.cloud.stop)
         self.cloud.start(self._tell)
+        self._tell("the catalogue")
+        self._publish_catalog()
 
     def _start_stand_ins(self) -> None:
         files = Path(tempfile.mkdtemp(prefix="holdfast-files-"))
@@ -139,6 +144,22 @@ class Stack:
             )
         )
         self.upstash = enter(Upstash(known["UPSTASH_REDIS_REST_TOKEN"]))
+
+    def _publish_catalog(self) -> None:
+        """Let Stripe have products and prices, as an operator would, and tell the product of them by its webhook."""
+        subprocess.run(
+            [sys.executable, "-m", "tools.stripe_catalog", "--yes"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/shared")]),
+                "STRIPE_API_KEY": self.secrets["STRIPE_API_KEY"],
+                "STRIPE_API_BASE": self.stripe.url,
+            },
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        self.stripe.drain()
 
     def _connect(self) -> None:
         self.cloud.parameters |= {

@@ -170,6 +170,21 @@ ALTER FUNCTION backend.adopt_customer(p_user uuid, p_customer_id text) OWNER TO 
 
 COMMENT ON FUNCTION backend.adopt_customer(p_user uuid, p_customer_id text) IS 'Notes the customer of a user''s own paid session, unless there is one or it is somebody''s.';
 
+-- Name: advance_reconciliation(text, timestamp with time zone); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.advance_reconciliation(p_name text, p_since timestamp with time zone) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  update backend.reconciliations set since = greatest(since, p_since) where name = p_name
+$$;
+
+ALTER FUNCTION backend.advance_reconciliation(p_name text, p_since timestamp with time zone) OWNER TO postgres;
+
+-- Name: FUNCTION advance_reconciliation(p_name text, p_since timestamp with time zone); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.advance_reconciliation(p_name text, p_since timestamp with time zone) IS 'Everything before `since` has been compared, and the caller goes on: if it cannot, the next one begins there.';
+
 -- Name: apply_result(uuid, text, jsonb, text, text, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.apply_result(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, p_reason text) RETURNS text
@@ -1682,6 +1697,34 @@ ALTER FUNCTION backend.list_stuck(p_idle_seconds integer, p_limit integer) OWNER
 -- Name: FUNCTION list_stuck(p_idle_seconds integer, p_limit integer); Type: COMMENT; Schema: backend; Owner: postgres
 
 COMMENT ON FUNCTION backend.list_stuck(p_idle_seconds integer, p_limit integer) IS 'Unfinished generations that do not move, and why: poisoned ones first, then the longest stuck.';
+
+-- Name: list_unfinished(integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.list_unfinished(p_limit integer, p_idle_seconds integer) RETURNS TABLE(kind text, id text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select u.kind, u.id
+    from (
+      select 'subscription' as kind, s.id, s.updated_at from public.subscriptions s
+       where s.status not in ('canceled', 'incomplete_expired')
+      union all
+      -- a refund that succeeded can still fail, a lost dispute can be appealed
+      select r.kind, r.id, r.updated_at from public.payment_reversals r
+       where r.status in ('pending', 'requires_action')
+          or r.kind = 'refund' and r.created_at > ledger.clock() - interval '30 days'
+          or r.kind = 'dispute' and r.created_at > ledger.clock() - interval '180 days'
+    ) u
+   where u.updated_at <= ledger.clock() - p_idle_seconds * interval '1 second'
+   order by u.updated_at
+   limit p_limit
+$$;
+
+ALTER FUNCTION backend.list_unfinished(p_limit integer, p_idle_seconds integer) OWNER TO postgres;
+
+-- Name: FUNCTION list_unfinished(p_limit integer, p_idle_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.list_unfinished(p_limit integer, p_idle_seconds integer) IS 'Subscriptions, refunds and disputes that may still change, not read from Stripe for so long: those of the longest silence first.';
 
 -- Name: live_subscription(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -5432,6 +5475,11 @@ GRANT ALL ON FUNCTION backend.adjust_credits_as_admin(p_admin uuid, p_key text, 
 
 REVOKE ALL ON FUNCTION backend.adopt_customer(p_user uuid, p_customer_id text) FROM PUBLIC;
 
+-- Name: FUNCTION advance_reconciliation(p_name text, p_since timestamp with time zone); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.advance_reconciliation(p_name text, p_since timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.advance_reconciliation(p_name text, p_since timestamp with time zone) TO holdfast_backend;
+
 -- Name: FUNCTION apply_result(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, p_reason text); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.apply_result(p_generation uuid, p_status text, p_output_urls jsonb, p_error_code text, p_error_message text, p_reason text) FROM PUBLIC;
@@ -5695,6 +5743,11 @@ GRANT ALL ON FUNCTION backend.list_ledger(p_user uuid, p_before_id bigint, p_lim
 -- Name: FUNCTION list_stuck(p_idle_seconds integer, p_limit integer); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.list_stuck(p_idle_seconds integer, p_limit integer) FROM PUBLIC;
+
+-- Name: FUNCTION list_unfinished(p_limit integer, p_idle_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.list_unfinished(p_limit integer, p_idle_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.list_unfinished(p_limit integer, p_idle_seconds integer) TO holdfast_backend;
 
 -- Name: FUNCTION live_subscription(p_user uuid); Type: ACL; Schema: backend; Owner: postgres
 

@@ -1,4 +1,4 @@
-"""On a schedule: finish or refund what got stuck, expire what is due, seal the ledger, send alerts."""
+"""On a schedule: finish or refund what got stuck, expire what is due, compare with Stripe, send alerts."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from holdfast import config
 from holdfast.alerts import AlertStore
 from holdfast.babysea import BabySeaClient
+from holdfast.billing import BillingStore
+from holdfast.catalog import catalog
 from holdfast.database import Database
 from holdfast.event_bus import EventBus
 from holdfast.generations import GenerationStore
 from holdfast.intake import Intake
 from holdfast.ledger import LedgerClient
 from holdfast.observability import init_sentry, logger, observed
+from holdfast.reconciliation import ReconciliationStore
 from holdfast.recovery import RecoveryStore
 from holdfast.settle_queue import SettleQueue
+from holdfast.stripe_client import connect
+from holdfast.stripe_reader import StripeReader
+from holdfast.usecases.apply_stripe import StripeApplier
 from holdfast.usecases.ask_provider import ProviderInquiry
 from holdfast.usecases.dispatch import Dispatcher
+from holdfast.usecases.reconcile import Reconciler
 from holdfast.usecases.recover import Patience, RecoverySweep
 from holdfast.usecases.send_alerts import AlertSender
 
@@ -50,6 +57,13 @@ sweep = RecoverySweep(
         give_up=settings.give_up_after_seconds,
     ),
 )
+reader = StripeReader(connect(settings.stripe_api_key.get_secret_value(), settings.stripe_api_base))
+reconciler = Reconciler(
+    ReconciliationStore(database),
+    reader,
+    StripeApplier(BillingStore(database, catalog()), reader),
+    every_seconds=settings.reconcile_every_seconds,
+)
 alerts = AlertSender(AlertStore(database), EventBus(settings.event_bus_name))
 init_sentry(settings)
 
@@ -57,7 +71,12 @@ init_sentry(settings)
 @observed
 def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Sweep once and say what was done."""
-    swept = sweep.run(lambda: context.get_remaining_time_in_millis() > STOP_BEFORE_MILLISECONDS)
-    done = asdict(swept) | {"alerts_sent": alerts.run()}
+
+    def has_time() -> bool:
+        return context.get_remaining_time_in_millis() > STOP_BEFORE_MILLISECONDS
+
+    swept = sweep.run(has_time)
+    reconciled = reconciler.run(has_time)
+    done = asdict(swept) | asdict(reconciled) | {"alerts_sent": alerts.run()}
     logger().info("swept", **done)
     return done

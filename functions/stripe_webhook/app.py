@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from holdfast import config, http
+from holdfast.billing import BillingStore
+from holdfast.catalog import catalog
 from holdfast.database import Database
-from holdfast.purchases import PurchaseStore
-from holdfast.usecases.record_payment import PaymentReceiver
+from holdfast.stripe_client import connect
+from holdfast.stripe_reader import StripeReader
+from holdfast.usecases.apply_stripe import StripeApplier
+from holdfast.usecases.receive_stripe_event import StripeReceiver
 
 settings = config.load(config.StripeWebhookSettings)
-receiver = PaymentReceiver(
-    PurchaseStore(Database(settings.database_url)),
+stripe = connect(settings.stripe_api_key.get_secret_value(), settings.stripe_api_base)
+receiver = StripeReceiver(
+    StripeApplier(BillingStore(Database(settings.database_url), catalog()), StripeReader(stripe)),
     settings.stripe_webhook_secrets,
     livemode=settings.stripe_livemode,
 )

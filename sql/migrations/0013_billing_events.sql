@@ -115,6 +115,34 @@ begin
 end $$;
 comment on function backend.claim_reconciliation(text, integer, integer) is 'Since when to compare with Stripe, for this caller alone until the lease ends; null when it is not due.';
 
+create function backend.advance_reconciliation(p_name text, p_since timestamptz) returns void
+  language sql volatile security definer set search_path = ''
+as $$
+  update backend.reconciliations set since = greatest(since, p_since) where name = p_name
+$$;
+comment on function backend.advance_reconciliation(text, timestamptz) is 'Everything before `since` has been compared, and the caller goes on: if it cannot, the next one begins there.';
+
+create function backend.list_unfinished(p_limit integer, p_idle_seconds integer)
+  returns table (kind text, id text)
+  language sql stable security definer set search_path = ''
+as $$
+  select u.kind, u.id
+    from (
+      select 'subscription' as kind, s.id, s.updated_at from public.subscriptions s
+       where s.status not in ('canceled', 'incomplete_expired')
+      union all
+      -- a refund that succeeded can still fail, a lost dispute can be appealed
+      select r.kind, r.id, r.updated_at from public.payment_reversals r
+       where r.status in ('pending', 'requires_action')
+          or r.kind = 'refund' and r.created_at > ledger.clock() - interval '30 days'
+          or r.kind = 'dispute' and r.created_at > ledger.clock() - interval '180 days'
+    ) u
+   where u.updated_at <= ledger.clock() - p_idle_seconds * interval '1 second'
+   order by u.updated_at
+   limit p_limit
+$$;
+comment on function backend.list_unfinished(integer, integer) is 'Subscriptions, refunds and disputes that may still change, not read from Stripe for so long: those of the longest silence first.';
+
 create function backend.finish_reconciliation(p_name text, p_since timestamptz) returns void
   language sql volatile security definer set search_path = ''
 as $$

@@ -144,7 +144,7 @@ def test_a_paid_event_that_does_not_fit_grants_nothing(
 ) -> None:
     """It is taken, for repeating cannot mend it; unless it is foreign the log calls for a look and names the reason."""
     event = till.event(**changes)
-    level = "INFO" if outcome == "ignored" else "ERROR"
+    level = {"ignored": "INFO", "parked": "WARNING"}.get(outcome, "ERROR")
 
     answer = till.post(event)
 

@@ -25,6 +25,8 @@ AS_SHIPPED = {
     "babysea.generation-failed.json": 400,
     "stripe.checkout-session-completed.json": 400,
     "stripe.checkout-session-completed.unpaid.json": 400,
+    "stripe.invoice-paid.json": 400,
+    "stripe.refund-created.json": 400,
 }
 """Where it is not 401: the webhooks' signatures are too old, two routes need no user."""
 
@@ -39,6 +41,8 @@ FRESHENED = {
     "http.uploads.json": (200, "uploads"),
     "http.catalog.json": (200, "packs"),
     "http.create-checkout.json": (201, "checkout_url"),
+    "http.create-checkout.plan.json": (201, "checkout_url"),
+    "http.open-billing-portal.json": (404, "code"),
     "http.create-generation.json": (202, "id"),
     "http.create-upload.json": (201, "upload_url"),
     "http.estimate.json": (200, "can_afford"),
@@ -50,6 +54,8 @@ FRESHENED = {
     "http.models.json": (200, "models"),
     "stripe.checkout-session-completed.json": (200, "outcome"),
     "stripe.checkout-session-completed.unpaid.json": (200, "outcome"),
+    "stripe.invoice-paid.json": (200, "outcome"),
+    "stripe.refund-created.json": (502, "code"),
     "babysea.generation-completed.json": (200, "outcome"),
     "babysea.generation-completed.base64.json": (200, "outcome"),
     "babysea.generation-failed.json": (200, "outcome"),
@@ -64,6 +70,10 @@ BACKGROUND = {
         "poisoned": 0,
         "expired_grants": 0,
         "sealed_entries": 0,
+        "retried": 0,
+        "repaired": 0,
+        "months_granted": 0,
+        "is_complete": True,
         "alerts_sent": 0,
     },
     "scheduler.clean-up.json": {

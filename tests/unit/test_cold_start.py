@@ -26,7 +26,7 @@ WITHOUT = {
     "get_status": NEVER | {"stripe", "upstash_redis"},
     "manage_account": NEVER | {"stripe"},
     "clean_up": NEVER | {"jwt", "cryptography", "stripe", "upstash_redis"},
-    "recovery_sweep": NEVER | {"storage3", "jwt", "cryptography", "stripe", "upstash_redis"},
+    "recovery_sweep": NEVER | {"storage3", "jwt", "cryptography", "upstash_redis"},
 }
 
 

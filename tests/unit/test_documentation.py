@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import errors, generations, ledger, purchases, recovery
+from holdfast import billing, errors, generations, ledger, recovery
 from holdfast.output_copier import LostReason
 from local.intrinsics import load
 from local.template import read_template
@@ -176,7 +176,7 @@ def test_the_readme_names_every_route() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [ledger, generations, purchases, recovery], ids=lambda m: m.__name__
+    "module", [ledger, generations, billing, recovery], ids=lambda m: m.__name__
 )
 def test_the_glossary_has_every_outcome(module: object) -> None:
     """Each named outcome is defined once for readers."""

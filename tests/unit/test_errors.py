@@ -22,6 +22,7 @@ def test_the_codes_are_those_of_the_design() -> None:
         (402, "insufficient_credits"),
         (403, "forbidden"),
         (404, "not_found"),
+        (409, "already_subscribed"),
         (409, "idempotency_conflict"),
         (409, "not_cancelable"),
         (409, "price_changed"),

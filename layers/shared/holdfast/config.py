@@ -218,7 +218,7 @@ class CreateCheckoutSettings(UserTokens, StripeApi, RateLimit):
     checkouts_per_hour: PositiveInt = 20
 
 
-class StripeWebhookSettings(Settings):
+class StripeWebhookSettings(StripeApi):
     """Settings of `stripe_webhook`."""
 
     stripe_webhook_secret: WebhookSecrets
@@ -277,9 +277,10 @@ class ManageAccountSettings(UserTokens, SignedUrls, RateLimit):
     """Settings of `manage_account`."""
 
 
-class RecoverySweepSettings(BabySeaApi, SettleQueueAccess):
+class RecoverySweepSettings(BabySeaApi, SettleQueueAccess, StripeApi):
     """Settings of `recovery_sweep`."""
 
+    reconcile_every_seconds: PositiveInt = 900
     sweep_after_seconds: PositiveInt = 120
     deadline_image_seconds: PositiveInt = 210
     deadline_video_seconds: PositiveInt = 790

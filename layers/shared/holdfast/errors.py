@@ -8,6 +8,7 @@ Every error a caller of the backend can meet, with its HTTP status and its stabl
     |-- InsufficientCreditsError         402 insufficient_credits
     |-- ForbiddenError                   403 forbidden
     |-- NotFoundError                    404 not_found
+    |-- AlreadySubscribedError           409 already_subscribed
     |-- IdempotencyConflictError         409 idempotency_conflict
     |-- NotCancelableError               409 not_cancelable
     |-- PriceChangedError                409 price_changed
@@ -118,6 +119,14 @@ class NotFoundError(HoldfastError):
     status = 404
     code = "not_found"
     title = "Not found"
+
+
+class AlreadySubscribedError(HoldfastError):
+    """The user has a plan that has not ended: a second one would be paid beside it."""
+
+    status = 409
+    code = "already_subscribed"
+    title = "Already subscribed"
 
 
 class IdempotencyConflictError(HoldfastError):

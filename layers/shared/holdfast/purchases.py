@@ -1,40 +1,33 @@
-"""Purchases: what a user set out to buy, and what Stripe says became of it."""
+"""Purchases: what a user set out to buy, and what became of it."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
+from typing import Literal
 from uuid import UUID
 
-from holdfast.billing import CheckoutEvent
-from holdfast.catalog import Pack
 from holdfast.database import Database
-from holdfast.errors import RateLimitedError
+from holdfast.errors import AlreadySubscribedError, RateLimitedError
 
 
-class CheckoutOutcome(StrEnum):
-    """What a Checkout event did, or why it did nothing."""
+@dataclass(frozen=True)
+class Offer:
+    """
+    What is about to be bought, with the terms the purchase keeps.
 
-    GRANTED = "granted"
-    SUBSCRIBED = "subscribed"
-    DUPLICATE = "duplicate"
-    ALREADY_GRANTED = "already_granted"
-    PENDING = "pending"
-    CLOSED = "closed"
-    IGNORED = "ignored"
-    PARKED = "parked"
-    SESSION_MISMATCH = "session_mismatch"
-    USER_MISMATCH = "user_mismatch"
-    AMOUNT_MISMATCH = "amount_mismatch"
-    CURRENCY_MISMATCH = "currency_mismatch"
+    `credits` are those of a pack, or of one month of a plan; `amount_minor` is in the currency's minor unit.
+    """
 
-    @property
-    def is_suspicious(self) -> bool:
-        """Say whether somebody should look: money may have moved without credits."""
-        return self.endswith("_mismatch") or self is CheckoutOutcome.PARKED
+    kind: Literal["pack", "plan"]
+    item_id: str
+    interval: str | None
+    credits: Decimal
+    amount_minor: int
+    currency: str
+    priority: int
+    expires_days: int | None
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,7 @@ class Checkout:
     """A user's own purchase, as they may see it."""
 
     purchase_id: UUID
-    kind: str
+    kind: Literal["pack", "plan"]
     item_id: str
     interval: str | None
     credits: Decimal
@@ -57,16 +50,29 @@ class PurchaseStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, user_id: UUID, pack: Pack, *, per_hour: int) -> UUID:
-        """Write a purchase of `pack` and return its id; raises `RateLimitedError`."""
+    def create(self, user_id: UUID, offer: Offer, *, per_hour: int) -> UUID:
+        """Write a purchase and return its id; raises `RateLimitedError`, `AlreadySubscribedError`."""
         row = self._database.one(
-            "select * from backend.create_purchase(%s, 'pack', %s, null, %s, %s, %s, %s)",
-            (user_id, pack.id, pack.credits, pack.amount_minor, pack.currency, per_hour),
+            "select * from backend.create_purchase(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (
+                user_id,
+                offer.kind,
+                offer.item_id,
+                offer.interval,
+                offer.credits,
+                offer.amount_minor,
+                offer.currency,
+                per_hour,
+                offer.priority,
+                offer.expires_days,
+            ),
         )
         if row["outcome"] == "rate_limited":
             raise RateLimitedError(
                 "Too many checkouts in the last hour.", retry_after=row["retry_after_seconds"]
             )
+        if row["outcome"] == "already_subscribed":
+            raise AlreadySubscribedError("A plan is changed in the billing portal.")
         purchase_id: UUID = row["purchase_id"]
         return purchase_id
 
@@ -82,34 +88,3 @@ class PurchaseStore:
             "select * from backend.get_checkout(%s, %s)", (user_id, session_id)
         )
         return Checkout(**rows[0]) if rows else None
-
-    def record(self, event: CheckoutEvent) -> CheckoutOutcome:
-        """Apply a verified Checkout event, once: gate, purchase and grant in one transaction."""
-        row = self._database.one(
-            "select backend.record_checkout(%s, %s) as outcome",
-            (
-                json.dumps(
-                    {
-                        "id": event.id,
-                        "type": event.type,
-                        "created": event.created,
-                        "object_id": event.session_id,
-                    }
-                ),
-                json.dumps(
-                    {
-                        "id": event.session_id,
-                        "mode": event.mode,
-                        "state": event.state,
-                        "purchase_id": event.purchase_id,
-                        "user_id": event.user_id,
-                        "amount_minor": event.amount_minor,
-                        "currency": event.currency,
-                        "payment_intent_id": event.payment_intent_id,
-                        "customer_id": event.customer_id,
-                        "subscription_id": event.subscription_id,
-                    }
-                ),
-            ),
-        )
-        return CheckoutOutcome(row["outcome"])

@@ -37,10 +37,28 @@ class PackView(View):
     currency: str
 
 
+class PlanPriceView(View):
+    """What a plan costs for one period."""
+
+    interval: str
+    amount_minor: int
+    currency: str
+
+
+class PlanOfferView(View):
+    """A plan, its credits a month, and what it costs; one without prices is what everybody has."""
+
+    id: str
+    name: str
+    credits: Credits
+    prices: list[PlanPriceView]
+
+
 class CatalogView(View):
     """Everything that can be bought."""
 
     packs: list[PackView]
+    plans: list[PlanOfferView]
 
 
 class CheckoutView(View):
@@ -51,12 +69,20 @@ class CheckoutView(View):
 
 
 class CheckoutStatusView(View):
-    """What became of the caller's own session."""
+    """What became of the caller's own session. `credits` are those of a pack, or of one month of a plan."""
 
     session_id: str
     status: str
-    pack_id: str
+    kind: Literal["pack", "plan"]
+    item_id: str
+    interval: str | None
     credits: Credits
+
+
+class PortalView(View):
+    """Where to manage plan, cards and invoices. The URL lets in whoever has it."""
+
+    url: str
 
 
 class OptionLimitsView(View):

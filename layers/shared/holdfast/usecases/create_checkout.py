@@ -1,81 +1,137 @@
-"""Sell a pack: write the purchase, then make the payment session that carries its id."""
+"""Sell packs and plans: write the purchase, then make the payment session that carries its id."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
+from typing import TypeVar
 from uuid import UUID
 
-from holdfast.billing import PackPurchase, StripeBilling
-from holdfast.catalog import Catalog
-from holdfast.errors import FieldError, InvalidRequestError, NotFoundError
+from holdfast.billing import BillingStore, SellablePrice
+from holdfast.catalog import Catalog, Plan
+from holdfast.customers import CustomerStore
+from holdfast.errors import (
+    ConfigurationError,
+    FieldError,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+)
+from holdfast.frontend import Frontend
 from holdfast.observability import count
-from holdfast.purchases import PurchaseStore
-from holdfast.views import CatalogView, CheckoutStatusView, CheckoutView, PackView
+from holdfast.purchases import Offer, PurchaseStore
+from holdfast.stripe_client import CheckoutOrder, CustomerGoneError, StripeBilling
+from holdfast.stripe_reader import StripeReader
+from holdfast.views import (
+    CatalogView,
+    CheckoutStatusView,
+    CheckoutView,
+    PackView,
+    PlanOfferView,
+    PlanPriceView,
+    PortalView,
+)
 
-# One leading slash, then nothing that a browser could read as another host, another scheme or a fragment.
-_PATH = re.compile(r"/(?![/\\])[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500}", re.ASCII)
+_CUSTOMER_TRIES = 3
+
+T = TypeVar("T")
 
 
 class Checkout:
-    """Sell packs to signed-in users; users come back to `frontend_url` only."""
+    """Sell to signed-in users, who come back to the frontend's own pages only."""
 
     def __init__(
         self,
         catalog: Catalog,
         purchases: PurchaseStore,
-        billing: StripeBilling,
+        customers: CustomerStore,
+        billing: BillingStore,
+        stripe: StripeBilling,
+        reader: StripeReader,
+        frontend: Frontend,
         *,
-        frontend_url: str,
         per_hour: int,
     ) -> None:
         self._catalog = catalog
         self._purchases = purchases
+        self._customers = customers
         self._billing = billing
-        self._frontend_url = frontend_url
+        self._stripe = stripe
+        self._reader = reader
+        self._frontend = frontend
         self._per_hour = per_hour
 
     def offers(self) -> CatalogView:
-        """Return what can be bought."""
+        """Return what can really be bought: entries of the catalogue whose price is active at Stripe."""
+        prices = {price.lookup_key: price for price in self._billing.sellable_prices()}
+        packs = ((pack, prices.get(pack.lookup_key)) for pack in self._catalog.packs)
+        plans = ((plan, _plan_prices(plan, prices)) for plan in self._catalog.plans)
         return CatalogView(
             packs=[
-                PackView.model_validate(pack, from_attributes=True) for pack in self._catalog.packs
-            ]
+                PackView(
+                    id=pack.id,
+                    name=pack.name,
+                    credits=pack.credits,
+                    amount_minor=price.amount_minor,
+                    currency=price.currency,
+                )
+                for pack, price in packs
+                if price is not None
+            ],
+            plans=[
+                PlanOfferView(id=plan.id, name=plan.name, credits=plan.credits, prices=offered)
+                for plan, offered in plans
+                if offered or not plan.prices
+            ],
         )
 
-    def start(
+    def buy_pack(
         self, user_id: UUID, pack_id: str, success_path: str, cancel_path: str
     ) -> CheckoutView:
         """
-        Return the page to pay at.
+        Return the page to pay a pack at.
 
         Raises `InvalidRequestError` for an unknown pack or a path that is none, `RateLimitedError`, and
         `UnavailableError` or `ProviderError` when Stripe makes no session; the purchase then stays without effect.
         """
         pack = self._catalog.pack(pack_id)
         if pack is None:
-            raise InvalidRequestError(
-                "There is no such pack.",
-                fields=[FieldError("pack_id", "unknown", "See GET /catalog.")],
-            )
-        success_url = self._url("success_path", success_path)
-        cancel_url = self._url("cancel_path", cancel_path)
-        joint = "&" if "?" in success_url else "?"
-        purchase_id = self._purchases.create(user_id, pack, per_hour=self._per_hour)
-        session = self._billing.create_pack_session(
-            PackPurchase(
-                id=purchase_id,
-                user_id=user_id,
-                name=f"{pack.name}: {pack.credits:f} credits",
-                amount_minor=pack.amount_minor,
-                currency=pack.currency,
-            ),
-            None,
-            f"{success_url}{joint}session_id={{CHECKOUT_SESSION_ID}}",
-            cancel_url,
+            raise _unknown("pack_id", "There is no such pack.")
+        urls = self._frontend.checkout_urls(success_path, cancel_path)
+        price_id, amount_minor, currency = self._price(pack.lookup_key)
+        offer = Offer(
+            kind="pack",
+            item_id=pack.id,
+            interval=None,
+            credits=pack.credits,
+            amount_minor=amount_minor,
+            currency=currency,
+            priority=pack.priority,
+            expires_days=pack.expires_days,
         )
-        self._purchases.attach_session(purchase_id, session.id)
-        count("Checkout.created")
-        return CheckoutView(checkout_url=session.url, session_id=session.id)
+        return self._start(user_id, offer, price_id, urls)
+
+    def subscribe(
+        self, user_id: UUID, plan_id: str, interval: str, success_path: str, cancel_path: str
+    ) -> CheckoutView:
+        """Return the page to subscribe at; raises as `buy_pack` does, and `AlreadySubscribedError`."""
+        plan = self._catalog.plan(plan_id)
+        if plan is None:
+            raise _unknown("plan_id", "There is no such plan.")
+        if plan.price(interval) is None:
+            raise _unknown("interval", "The plan is not sold for such a period.")
+        urls = self._frontend.checkout_urls(success_path, cancel_path)
+        price_id, amount_minor, currency = self._price(plan.lookup_key(interval))
+        offer = Offer(
+            kind="plan",
+            item_id=plan.id,
+            interval=interval,
+            credits=plan.credits,
+            amount_minor=amount_minor,
+            currency=currency,
+            priority=plan.priority,
+            expires_days=None,
+        )
+        return self._start(user_id, offer, price_id, urls, trial_days=plan.trial_days)
 
     def status(self, user_id: UUID, session_id: str) -> CheckoutStatusView:
         """Return what became of the caller's own session; raises `NotFoundError`."""
@@ -85,16 +141,92 @@ class Checkout:
         return CheckoutStatusView(
             session_id=session_id,
             status=found.status,
-            pack_id=found.item_id,
+            kind=found.kind,
+            item_id=found.item_id,
+            interval=found.interval,
             credits=found.credits,
         )
 
-    def _url(self, field: str, path: str) -> str:
-        if not _PATH.fullmatch(path):
-            raise InvalidRequestError(
-                "Only a path of the frontend can be returned to.",
-                fields=[
-                    FieldError(field, "not_a_path", "Give a path, for example /account?tab=1.")
-                ],
+    def portal(self, user_id: UUID, return_path: str) -> PortalView:
+        """
+        Return the page on which the caller manages plan, cards and invoices.
+
+        Raises `NotFoundError` for a user who never bought anything.
+        """
+        return_url = self._frontend.url("return_path", return_path)
+        customer_id = self._customers.get(user_id).stripe_customer_id
+        if customer_id is None:
+            raise NotFoundError("There is nothing to manage yet.")
+        try:
+            return PortalView(url=self._stripe.create_portal_session(customer_id, return_url))
+        except CustomerGoneError:
+            self._customers.forget(customer_id)
+            raise NotFoundError("There is nothing to manage yet.") from None
+
+    def _start(
+        self,
+        user_id: UUID,
+        offer: Offer,
+        price_id: str,
+        urls: tuple[str, str],
+        *,
+        trial_days: int = 0,
+    ) -> CheckoutView:
+        purchase_id = self._purchases.create(user_id, offer, per_hour=self._per_hour)
+        order = CheckoutOrder(purchase_id, user_id, price_id, offer.kind == "plan", trial_days)
+        session = self._with_customer(
+            user_id, lambda customer_id: self._stripe.create_session(order, customer_id, *urls)
+        )
+        self._purchases.attach_session(purchase_id, session.id)
+        count("Checkout.created")
+        return CheckoutView(checkout_url=session.url, session_id=session.id)
+
+    def _with_customer(self, user_id: UUID, call: Callable[[str], T]) -> T:
+        """
+        Call with the user's one customer, made if there is none yet, and made anew if Stripe has it no more.
+
+        Two calls at once make the same customer: the idempotency key is the user's. The first that notes it wins.
+        """
+        for _ in range(_CUSTOMER_TRIES):
+            known = self._customers.get(user_id)
+            customer_id = known.stripe_customer_id
+            if customer_id is None:
+                made = self._stripe.create_customer(user_id, known.number)
+                customer_id = self._customers.link(user_id, known.number, made)
+            if customer_id is not None:
+                try:
+                    return call(customer_id)
+                except CustomerGoneError:
+                    self._customers.forget(customer_id)
+        raise UnavailableError(reason="stripe: each new customer is deleted at once", retry_after=5)
+
+    def _price(self, lookup_key: str) -> tuple[str, int, str]:
+        """Return id, amount and currency of the price to sell; asked of Stripe when it is not mirrored."""
+        found = self._billing.sellable_price(lookup_key)
+        if found is None:
+            ticket = self._billing.take_ticket()
+            price = self._reader.price_of(lookup_key)
+            if price is not None:
+                self._billing.record_price(None, ticket, price)
+                found = self._billing.sellable_price(lookup_key)
+        if found is None:
+            count("NotForSale")
+            raise ConfigurationError(
+                f"Stripe has no active price {lookup_key}: make stripe-catalog"
             )
-        return f"{self._frontend_url}{path}"
+        return found
+
+
+def _plan_prices(plan: Plan, prices: dict[str, SellablePrice]) -> list[PlanPriceView]:
+    found = (prices.get(plan.lookup_key(price.interval)) for price in plan.prices)
+    return [
+        PlanPriceView(
+            interval=price.interval or "", amount_minor=price.amount_minor, currency=price.currency
+        )
+        for price in found
+        if price is not None
+    ]
+
+
+def _unknown(field: str, detail: str) -> InvalidRequestError:
+    return InvalidRequestError(detail, fields=[FieldError(field, "unknown", "See GET /catalog.")])

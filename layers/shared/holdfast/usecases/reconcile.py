@@ -1,0 +1,178 @@
+"""
+Ask Stripe what we were not told, so that no lost message loses money.
+
+Everything goes the way a webhook goes (`StripeApplier`), so it does not matter which of the two comes first, and
+nothing is found here as long as webhooks arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from holdfast.billing import Outcome
+from holdfast.errors import UnavailableError
+from holdfast.observability import count, logger, report
+from holdfast.reconciliation import ParkedEvent, ReconciliationStore
+from holdfast.stripe_events import ObjectKind
+from holdfast.stripe_reader import StripeReader, Window
+from holdfast.usecases.apply_stripe import StripeApplier
+
+BATCH = 20
+LEASE_SECONDS = 120
+OVERLAP = timedelta(hours=1)
+"""Looked at twice: what was made before a pass, but paid or visible only after it."""
+LATE = timedelta(days=14)
+"""The age at which everything is looked at once more: by then delayed methods of payment are through."""
+
+_STEP = timedelta(days=1)
+_GIVE_UP = timedelta(days=30)
+"""How far back Stripe tells of an event."""
+_ALARM_SECONDS = 3600
+_REREAD_SECONDS = 86_400
+_DRIP_BATCH = 200
+
+HasTime = Callable[[], bool]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What one run did: parked events tried again, balances repaired, months granted, and whether it got through."""
+
+    retried: int
+    repaired: int
+    months_granted: int
+    is_complete: bool
+
+
+class _OutOfTimeError(Exception):
+    pass
+
+
+class Reconciler:
+    """Compare with Stripe. Several may run at once: each claims its own work."""
+
+    def __init__(
+        self,
+        store: ReconciliationStore,
+        reader: StripeReader,
+        applier: StripeApplier,
+        *,
+        every_seconds: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._applier = applier
+        self._every_seconds = every_seconds
+        self._now = now
+        self._retried = 0
+        self._repaired = 0
+
+    def run(self, has_time: HasTime) -> Reconciled:
+        """Take every step that is due, until `has_time` says no. A step that Stripe does not answer is taken later."""
+        self._retried = self._repaired = 0
+        steps: tuple[Callable[[HasTime], None], ...] = (
+            self._retry_parked,
+            self._match_payments,
+            self._reread_unfinished,
+            lambda time: self._pass("recent", timedelta(0), time),
+            lambda time: self._pass("late", LATE, time),
+        )
+        completed = [self._completes(step, has_time) for step in steps]
+        months = self._store.drip_due(limit=_DRIP_BATCH)
+        parked = self._store.count_parked(older_than_seconds=_ALARM_SECONDS)
+        count("Reconcile.Repaired", self._repaired)
+        count("Reconcile.ParkedTooLong", parked)
+        return Reconciled(self._retried, self._repaired, months, all(completed))
+
+    def compare(self, window: Window, has_time: HasTime = lambda: True) -> int:
+        """
+        Compare all that was made at Stripe in a window, and return how many balances that changed.
+
+        Raises `UnavailableError` when Stripe or the database is away; what was compared by then stays.
+        """
+        before = self._repaired
+        ticket = self._applier.ticket()
+        prices = self._reader.prices()
+        self._each(prices, lambda price: self._applier.listed_price(price, ticket), has_time)
+        reader, applier = self._reader, self._applier
+        self._each(reader.undelivered_events(window), applier.event, has_time)
+        self._each(reader.sessions(window), applier.session, has_time)
+        self._each(reader.subscriptions(window), self._state(ObjectKind.SUBSCRIPTION), has_time)
+        self._each(reader.paid_invoices(window), applier.invoice, has_time)
+        self._each(reader.invoice_payments(window), applier.invoice_payment, has_time)
+        self._each(reader.refunds(window), self._state(ObjectKind.REFUND), has_time)
+        self._each(reader.disputes(window), self._state(ObjectKind.DISPUTE), has_time)
+        return self._repaired - before
+
+    def _completes(self, step: Callable[[HasTime], None], has_time: HasTime) -> bool:
+        try:
+            step(has_time)
+        except _OutOfTimeError:
+            logger().info("reconciliation goes on in the next run")
+        except UnavailableError as trouble:
+            logger().warning("reconciliation postponed", reason=str(trouble))
+        else:
+            return True
+        return False
+
+    def _retry_parked(self, has_time: HasTime) -> None:
+        parked = self._store.claim_parked(limit=BATCH, lease_seconds=LEASE_SECONDS)
+        self._each(parked, self._retry, has_time)
+
+    def _retry(self, parked: ParkedEvent) -> Outcome:
+        self._retried += 1
+        outcome = self._applier.event(parked.event)
+        if outcome is Outcome.PARKED and self._now() - parked.parked_at > _GIVE_UP:
+            logger().error("an event was given up", event_id=parked.event_id)
+            self._store.give_up(parked.event_id)
+        return outcome
+
+    def _match_payments(self, has_time: HasTime) -> None:
+        """Find out what was paid by payments that went back before we knew them."""
+        for payment_intent_id in self._store.unmatched_payments(limit=BATCH):
+            sessions = self._reader.sessions_of(payment_intent_id)
+            self._each(sessions, self._applier.session, has_time)
+            payments = self._reader.invoice_payments_of(payment_intent_id)
+            self._each(payments, self._applier.invoice_payment, has_time)
+
+    def _reread_unfinished(self, has_time: HasTime) -> None:
+        """Read again, once a day, what can still change and may have done so unheard."""
+        unfinished = self._store.unfinished(limit=BATCH, idle_seconds=_REREAD_SECONDS)
+        self._each(unfinished, lambda found: self._applier.state(*found), has_time)
+
+    def _pass(self, name: str, lag: timedelta, has_time: HasTime) -> None:
+        """Compare, a day at a time, what was made between the last pass and `lag` ago."""
+        until = self._now()
+        since = self._store.claim(
+            name, every_seconds=self._every_seconds, lease_seconds=LEASE_SECONDS
+        )
+        if since is None:
+            return
+        while since < until:
+            step_end = min(since + _STEP, until)
+            self.compare(Window(since - OVERLAP - lag, step_end - lag), has_time)
+            self._store.advance(name, step_end)
+            since = step_end
+        self._store.finish(name, until)
+
+    def _state(self, kind: ObjectKind) -> Callable[[str], Outcome]:
+        return lambda object_id: self._applier.state(kind, object_id)
+
+    def _each(self, found: Iterable[T], apply: Callable[[T], Outcome], has_time: HasTime) -> None:
+        """Apply each; one that cannot be applied is reported and must not hold up all that come after it."""
+        for each in found:
+            if not has_time():
+                raise _OutOfTimeError
+            try:
+                outcome = apply(each)
+            except UnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - see above
+                report(error, "an object of Stripe's cannot be applied")
+            else:
+                self._repaired += outcome.moves_credits
