@@ -48,11 +48,13 @@ class UserClient:
         """Read one resource of the API."""
         return _json(self._api.get(path, params=query))
 
-    def buy(self, pack_id: str) -> str:
-        """Check out a pack, pay on the hosted page as a person would, and return the session's id."""
-        session = _json(
-            self._api.post("/checkout", json={"pack_id": pack_id, "success_path": "/thanks"})
-        )
+    def buy(self, **what: str) -> str:
+        """
+        Check out, pay on the hosted page as a person would, and return the session's id.
+
+        `what` is `pack_id="starter"`, or `plan_id="pro", interval="month"`.
+        """
+        session = _json(self._api.post("/checkout", json={**what, "success_path": "/thanks"}))
         page = self._plain.get(session["checkout_url"]).raise_for_status()
         if 'value="pay"' not in page.text:
             raise RuntimeError("the pay page has no pay button")

@@ -1,8 +1,9 @@
 """
 `make demo`: the main job on this machine, as a user's client sees it.
 
-Buys credits, generates, settles, and looks; then lets a job fail, loses a callback and delivers in part. The last line
-of the output is one line of JSON; any surprise ends it with an exit status of 1.
+Buys credits, subscribes and lets the plan renew, generates, settles, and looks; then lets a job fail, loses a callback,
+delivers in part and refunds the pack. The last line of the output is one line of JSON; any surprise ends it with an
+exit status of 1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,6 +49,7 @@ class Demo:
         self._stack = stack
         self._user = user
         self._folder = folder
+        self._pack_session = ""
         self.outputs: list[str] = []
 
     def run(self, prompt: str, image: Path | None) -> None:
@@ -54,10 +57,12 @@ class Demo:
         self._sign_up()
         self._look_around()
         self._buy()
+        self._subscribe()
         self._generate(prompt, image)
         self._fail()
         self._lose_a_callback()
         self._deliver_in_part()
+        self._refund_the_pack()
 
     def _sign_up(self) -> None:
         _title("Sign up")
@@ -67,11 +72,16 @@ class Demo:
 
     def _look_around(self) -> None:
         _title("Look at what there is")
-        packs = Table("pack", "credits", "price", box=None, pad_edge=False)
-        for pack in self._user.get("/catalog")["packs"]:
-            price = f"{pack['amount_minor'] / 100:.2f} {pack['currency'].upper()}"
-            packs.add_row(pack["id"], pack["credits"], price)
-        console.print(packs)
+        catalog = self._user.get("/catalog")
+        offers = Table("to buy", "credits", "price", box=None, pad_edge=False)
+        for pack in catalog["packs"]:
+            offers.add_row(pack["id"], pack["credits"], _money(pack))
+        for plan in catalog["plans"]:
+            terms = [f"{_money(price)} a {price['interval']}" for price in plan["prices"]]
+            offers.add_row(
+                plan["id"], f"{plan['credits']} a month", " or ".join(terms) or "everybody's"
+            )
+        console.print(offers)
         models = Table("model", "kind", "price in credits", box=None, pad_edge=False)
         for model in self._user.get("/models")["models"]:
             prices = ", ".join(
@@ -83,14 +93,23 @@ class Demo:
 
     def _buy(self) -> None:
         _title("Buy the Starter pack")
-        session_id = self._user.buy("starter")
+        self._pack_session = self._user.buy(pack_id="starter")
         _say("paid on the pay page; waiting for Stripe's signed webhook")
-        end = time.monotonic() + PATIENCE_SECONDS
-        while self._user.get(f"/checkout/{session_id}")["status"] != "paid":
-            if time.monotonic() > end:
-                raise SurpriseError("the payment never arrived")
-            time.sleep(0.1)
-        _expect("available", self._user.get("/account")["available"], "20.000")
+        self._wait_for_balance(Decimal(20))
+
+    def _subscribe(self) -> None:
+        _title("Subscribe to Pro, and let a month pass")
+        self._user.buy(plan_id="pro", interval="month")
+        self._wait_for_balance(Decimal(50))
+        self._wait_for(
+            "plan", lambda: (self._user.get("/account")["plan"] or {}).get("plan_id"), "pro"
+        )
+        (subscription,) = self._stack.stripe.state.newest("subscription")
+        self._stack.stripe.renew(subscription["id"])
+        _say(
+            "Stripe renews it: an invoice is paid, and its credits come with an expiry of their own"
+        )
+        self._wait_for_balance(Decimal(80))
 
     def _generate(self, prompt: str, image: Path | None) -> None:
         _title(f"Generate: {prompt!r}")
@@ -133,6 +152,28 @@ class Demo:
         _expect("charged", generation["charged_credits"], f"{round(cost * 3 / 4, 3):.3f}")
         self._keep(generation, "partial")
 
+    def _refund_the_pack(self) -> None:
+        _title("The pack is refunded at Stripe, and its credits go back")
+        before = Decimal(self._user.get("/account")["available"])
+        stripe = self._stack.stripe
+        session = stripe.state.get("checkout.session", self._pack_session)
+        stripe.refund(session["payment_intent"])
+        self._wait_for_balance(before - 10)
+
+    def _wait_for_balance(self, expected: Decimal) -> None:
+        self._wait_for(
+            "available", lambda: self._user.get("/account")["available"], f"{expected:.3f}"
+        )
+
+    def _wait_for(self, what: str, read: Callable[[], Any], expected: str) -> None:
+        """Wait for Stripe's webhook to take effect."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while (found := read()) != expected:
+            if time.monotonic() > end:
+                raise SurpriseError(f"{what} stays {found}, not {expected}")
+            time.sleep(0.1)
+        _say(f"{what}: {found}")
+
     def _finish(self, request: Json) -> Json:
         accepted = self._user.generate(request)
         _say(f"reserved {accepted['cost_credits']}, {accepted['available_credits']} left")
@@ -155,13 +196,13 @@ def _summary(stack: Stack, user: UserClient, outputs: list[str]) -> dict[str, An
     """Show the ledger, audit it and return what the last line says."""
     _title("The ledger")
     entries = user.get("/account/ledger", limit=100)["entries"]
-    table = Table("entry", "available", "reserved", "owed", "balance after", "job")
+    table = Table("entry", "available", "reserved", "owed", "balance after", "for")
     for entry in reversed(entries):
         table.add_row(
             entry["type"],
             *(_signed(entry[f"{name}_delta"]) for name in ("available", "reserved", "owed")),
             entry["available_after"] or "",
-            (entry["generation_id"] or "")[:8],
+            (entry["generation_id"] or "")[:8] or entry["description"],
         )
     console.print(table)
     with psycopg.connect(stack.admin_database_url) as admin:
@@ -180,6 +221,10 @@ def _summary(stack: Stack, user: UserClient, outputs: list[str]) -> dict[str, An
         "audit_violations": len(violations),
         "outputs": outputs,
     }
+
+
+def _money(price: Json) -> str:
+    return f"{price['amount_minor'] / 100:.2f} {price['currency'].upper()}"
 
 
 def _signed(amount: str) -> str:

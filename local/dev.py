@@ -82,7 +82,7 @@ def _port() -> int:
 def _introduce(stack: Stack, frontend: Frontend) -> None:
     with UserClient(stack.url, stack.supabase.url, stack.supabase.publishable_key) as user:
         token = user.sign_up(EMAIL, PASSWORD)
-        user.buy("starter")
+        user.buy(pack_id="starter")
     print()
     for name, value in {
         "page": frontend.url,

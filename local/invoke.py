@@ -86,7 +86,7 @@ def invoke_in_stack(template: Path, logical_id: str, event: Any) -> Invocation:
         UserClient(stack.url, stack.supabase.url, stack.supabase.publishable_key) as user,
     ):
         token = user.sign_up("invoke@example.com", "correct horse battery staple")
-        user.buy("starter")
+        user.buy(pack_id="starter")
         return stack.cloud.invoke(logical_id, freshened(event, stack, token))
 
 

@@ -14,6 +14,9 @@ Open = Callable[..., Visitor]
 Keep = Callable[[Visitor, str], None]
 
 
+MONTHLY_PRO = re.compile(r"Subscribe to Pro: 30 credits a month for \D*29(\D.*)? a month")
+
+
 def test_sign_up_and_generate(open_page: Open, screenshot: Keep) -> None:
     """A new user signs up, finds the gift, sees the price, generates, sees the picture and what it cost."""
     visitor = open_page()
@@ -72,6 +75,36 @@ def test_buy_a_pack(open_page: Open, screenshot: Keep) -> None:
     expect(visitor.page.get_by_label("Ledger entries")).to_contain_text("Credits in")
     assert "session_id" not in visitor.page.url
     screenshot(visitor, "credits")
+
+
+def test_subscribe_to_a_plan(open_page: Open, screenshot: Keep) -> None:
+    """A plan is paid on Stripe's page; back here its credits and its renewal are shown, and it is managed at Stripe."""
+    visitor = open_page().sign_up(credits_="0")
+    visitor.go("Credits")
+
+    visitor.page.get_by_role("button", name=MONTHLY_PRO).click()
+    visitor.pay()
+
+    visitor.told("Your payment has arrived")
+    visitor.balance("30")
+    expect(visitor.page.get_by_text("Renews on")).to_be_visible()
+    screenshot(visitor, "plan")
+    visitor.page.get_by_role("button", name="Manage plan").click()
+    visitor.page.wait_for_url(f"{visitor.place.stack.stripe.url}/**")
+
+
+def test_a_second_plan_is_refused(open_page: Open) -> None:
+    """Who has a plan is led to where it is changed, and pays nothing."""
+    visitor = open_page().sign_up(credits_="0")
+    visitor.go("Credits")
+    visitor.page.get_by_role("button", name=MONTHLY_PRO).click()
+    visitor.pay()
+    visitor.balance("30")
+    expect(visitor.page.get_by_text("Renews on")).to_be_visible()
+
+    visitor.page.get_by_role("button", name=re.compile("Subscribe to Business")).first.click()
+
+    visitor.told("You already have a plan")
 
 
 def test_library(open_page: Open, screenshot: Keep) -> None:

@@ -46,9 +46,9 @@ function drawBalance(place, account) {
 }
 
 function drawOffers(place, { packs, plans = [] }) {
-  const offer = (title, amount, note, order, label) => {
-    const button = h("button", { class: "wide" }, "Buy");
-    button.setAttribute("aria-label", label);
+  const offer = (title, amount, note, order, action, label) => {
+    const button = h("button", { class: "wide" }, action);
+    button.setAttribute("aria-label", `${action} ${label}`);
     button.addEventListener("click", () => whileBusy(button, "To the payment page …", () => buy(order)));
     return h("article", { class: "offer", "aria-label": title }, h("h3", {}, title), h("p", { class: "amount" }, amount), h("p", { class: "hint" }, note), button);
   };
@@ -57,12 +57,12 @@ function drawOffers(place, { packs, plans = [] }) {
     h("h2", {}, "Packs"),
     h("div", { class: "shelf" }, packs.map((pack) => offer(
       pack.name, money(pack.amount_minor, pack.currency), `${creditsOf(pack.credits)}, once`,
-      { pack_id: pack.id }, `Buy ${pack.name}: ${creditsOf(pack.credits)} for ${money(pack.amount_minor, pack.currency)}`))),
+      { pack_id: pack.id }, "Buy", `${pack.name}: ${creditsOf(pack.credits)} for ${money(pack.amount_minor, pack.currency)}`))),
     paid.length > 0 && h("h2", {}, "Plans"),
     paid.length > 0 && h("div", { class: "shelf" }, paid.flatMap((plan) => plan.prices.map((price) => offer(
       plan.name, `${money(price.amount_minor, price.currency)} a ${price.interval}`, `${creditsOf(plan.credits)} a month`,
-      { plan_id: plan.id, interval: price.interval },
-      `Subscribe to ${plan.name}: ${creditsOf(plan.credits)} a month for ${money(price.amount_minor, price.currency)} a ${price.interval}`)))));
+      { plan_id: plan.id, interval: price.interval }, "Subscribe",
+      `to ${plan.name}: ${creditsOf(plan.credits)} a month for ${money(price.amount_minor, price.currency)} a ${price.interval}`)))));
 }
 
 async function buy(order) {
