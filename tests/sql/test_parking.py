@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.billing import Stripe
 from tests.clock import Clock
 from tests.factories import Backend, new_key
 
@@ -144,6 +145,19 @@ class TestReconciliation:
 
         assert backend.ledger.call(RECONCILE) == since
 
+    def test_lost_halfway(self, backend: Backend, clock: Clock) -> None:
+        """What a lost sweep got through is not done again; until its lease ends nobody else goes on."""
+        since = backend.ledger.call(RECONCILE)
+        halfway = since + timedelta(days=15)
+        advance = "select backend.advance_reconciliation('sessions', %s)"
+        backend.calls.execute(advance, (halfway,))
+        backend.calls.execute(advance, (since,))
+        assert backend.ledger.call(RECONCILE) is None
+
+        clock.advance(seconds=60)
+
+        assert backend.ledger.call(RECONCILE) == halfway
+
     def test_cursor_does_not_go_back(self, backend: Backend, clock: Clock) -> None:
         """A slow sweep that ends late does not move the cursor backwards."""
         backend.ledger.call(RECONCILE)
@@ -158,3 +172,63 @@ class TestReconciliation:
         backend.ledger.call(RECONCILE)
 
         assert backend.ledger.call("select backend.claim_reconciliation('other', 900, 60)")
+
+
+UNFINISHED = "select kind, id from backend.list_unfinished(%s, 86400)"
+
+
+class TestUnfinished:
+    """What can still change at Stripe, and was not read for a day."""
+
+    def _listed(self, stripe: Stripe, limit: int = 10) -> list[tuple[str, str]]:
+        rows = stripe.ledger.calls.execute(UNFINISHED, (limit,)).fetchall()
+        return [(row["kind"], row["id"]) for row in rows]
+
+    def test_subscription(self, backend: Backend, clock: Clock) -> None:
+        """A live subscription is read again once a day, an ended one no more."""
+        stripe = Stripe(backend)
+        price = stripe.price()
+        stripe.subscribe(price)
+        assert self._listed(stripe) == []
+
+        clock.advance(days=1)
+        assert self._listed(stripe) == [("subscription", stripe.subscription)]
+        stripe.subscribe(price)
+        assert self._listed(stripe) == []
+
+        stripe.subscribe(price, "canceled")
+        clock.advance(days=1)
+        assert self._listed(stripe) == []
+
+    def test_refund(self, backend: Backend, clock: Clock) -> None:
+        """A refund can fail for a month after it succeeded; one under way is asked for until it is through."""
+        stripe = Stripe(backend)
+        stripe.reversal("pi_done", 5, "succeeded", 1)
+        stripe.reversal("pi_waiting", 5, "pending", 2)
+        done, waiting = (("refund", stripe.id("re", number)) for number in (1, 2))
+
+        clock.advance(days=29)
+        assert self._listed(stripe) == [done, waiting]
+        clock.advance(days=1)
+        assert self._listed(stripe) == [waiting]
+
+    def test_dispute(self, backend: Backend, clock: Clock) -> None:
+        """A dispute, even a lost one, may turn for half a year."""
+        stripe = Stripe(backend)
+        stripe.dispute("pi_1", 5, "lost")
+
+        clock.advance(days=179)
+        assert self._listed(stripe) == [("dispute", stripe.id("dp", 1))]
+        clock.advance(days=1)
+        assert self._listed(stripe) == []
+
+    def test_longest_silence_first(self, backend: Backend, clock: Clock) -> None:
+        """Of many, those that were not read for the longest time come first."""
+        stripe = Stripe(backend)
+        for number in (1, 2, 3):
+            stripe.reversal(f"pi_{number}", 5, "pending", number)
+            clock.advance(hours=1)
+        stripe.reversal("pi_1", 5, "pending", 1)
+        clock.advance(days=1)
+
+        assert self._listed(stripe, 2) == [("refund", stripe.id("re", n)) for n in (2, 3)]
