@@ -40,7 +40,10 @@ INVOICE: dict[str, Any] = {
     "status_transitions": {"paid_at": 1795000005},
     "parent": {
         "type": "subscription_details",
-        "subscription_details": {"subscription": "sub_1", "metadata": {"user_id": str(USER)}},
+        "subscription_details": {
+            "subscription": "sub_1",
+            "metadata": {"user_id": str(USER), "purchase_id": str(PURCHASE)},
+        },
     },
     "lines": {"data": [LINE], "has_more": False},
 }
@@ -156,6 +159,14 @@ def test_an_invoice_is_told_with_its_lines_and_who_paid() -> None:
     assert [(p.payment_intent_id, p.amount_minor) for p in invoice.payments] == [("pi_1", 1900)]
 
 
+def test_another_products_user_is_no_claim() -> None:
+    """Many products write a user_id; only with a purchase of ours beside it does it say something to us."""
+    details = {"subscription": "sub_1", "metadata": {"user_id": "somebody"}}
+    parent = {"type": "subscription_details", "subscription_details": details}
+
+    assert read_invoice({**INVOICE, "parent": parent}).user_id is None
+
+
 def test_an_invoice_that_is_nobodys_subscription_is_read_too() -> None:
     """A one-off invoice has no parent, and its lines belong to an invoice item."""
     item = {"type": "invoice_item_details", "invoice_item_details": {"proration": True}}
@@ -186,7 +197,7 @@ def test_a_subscriptions_period_is_read_from_its_item() -> None:
         {
             "id": "sub_1",
             "customer": {"id": "cus_1"},
-            "metadata": {"user_id": str(USER)},
+            "metadata": {"user_id": str(USER), "purchase_id": str(PURCHASE)},
             "status": "active",
             "cancel_at_period_end": True,
             "created": 1795000000,

@@ -14,6 +14,7 @@ from typing import Any
 Found = dict[str, Any]
 
 _PAYMENT_OVER = frozenset({"requires_payment_method", "canceled"})
+_PLAN_NOT_PAID = frozenset({"past_due", "unpaid", "canceled", "incomplete_expired"})
 
 
 class CheckoutState(StrEnum):
@@ -185,7 +186,7 @@ def read_subscription(subscription: Found) -> SubscriptionState:
     return SubscriptionState(
         id=subscription["id"],
         customer_id=_id_of(subscription.get("customer")),
-        user_id=(subscription.get("metadata") or {}).get("user_id"),
+        user_id=_claim(subscription.get("metadata")),
         price_id=_id_of(item.get("price")),
         status=subscription["status"],
         current_period_start=item.get("current_period_start"),
@@ -207,7 +208,7 @@ def read_invoice(invoice: Found, lines: list[Found] | None = None) -> PaidInvoic
         id=invoice["id"],
         customer_id=_id_of(invoice.get("customer")),
         subscription_id=_id_of(parent.get("subscription")),
-        user_id=(parent.get("metadata") or {}).get("user_id"),
+        user_id=_claim(parent.get("metadata")),
         currency=invoice["currency"],
         paid_at=(invoice.get("status_transitions") or {}).get("paid_at"),
         lines=tuple(_read_line(line) for line in lines or invoice["lines"]["data"]),
@@ -303,6 +304,12 @@ def read_product(product: Found) -> ProductState:
     )
 
 
+def _claim(metadata: Found | None) -> str | None:
+    """Return whose subscription it says it is; without a purchase it is another product's on the same account."""
+    found: str | None = (metadata or {}).get("user_id")
+    return found if (metadata or {}).get("purchase_id") else None
+
+
 def _id_of(expandable: Any) -> str | None:  # noqa: ANN401 - an id, or the object itself
     found = expandable["id"] if isinstance(expandable, dict) else expandable
     return None if found is None else str(found)
@@ -318,6 +325,9 @@ def _checkout_state(session: Found, event_type: str | None) -> CheckoutState:
         return CheckoutState.PAID
     if session.get("status") == "open":
         return CheckoutState.OPEN
-    payment = session.get("payment_intent")
-    is_over = isinstance(payment, dict) and payment["status"] in _PAYMENT_OVER
+    over = {"payment_intent": _PAYMENT_OVER, "subscription": _PLAN_NOT_PAID}
+    is_over = any(
+        isinstance(session.get(name), dict) and session[name]["status"] in statuses
+        for name, statuses in over.items()
+    )
     return CheckoutState.FAILED if is_over else CheckoutState.PENDING
