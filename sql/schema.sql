@@ -644,30 +644,43 @@ COMMENT ON FUNCTION backend.count_poisoned() IS 'How many generations failed so 
 -- Name: count_prorations(text[]); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.count_prorations(p_subscriptions text[]) RETURNS SETOF text
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  with shares as (
-    select p.source_key, coalesce(sum(n.amount_minor), 0) as prorated
-      from public.plan_periods p
-      left join (
-        select r.amount_minor, (
-                 -- the narrowest: of several that hold the time, the one bought last
-                 select c.source_key from public.plan_periods c
-                  where c.subscription_id = r.subscription_id and c.price_id = r.price_id
-                    and c.invoice_id <> r.invoice_id
-                    and c.starts_at <= r.starts_at and c.ends_at >= r.ends_at
-                  order by c.starts_at desc, c.source_key desc
-                  limit 1) as period_key
-          from backend.prorations r where r.subscription_id = any (p_subscriptions)
-      ) n on n.period_key = p.source_key
+declare
+  v_counted jsonb := '{}';
+  v_left bigint;
+  v_part bigint;
+  r record;
+  c record;
+begin
+  for r in
+    select * from backend.prorations
+     where subscription_id = any (p_subscriptions)
+     order by starts_at, source_key
+  loop
+    v_left := r.amount_minor;
+    -- the narrowest first, which was bought last; what is more than it cost falls on the next
+    for c in
+      select p.source_key, p.amount_minor, coalesce((v_counted ->> p.source_key)::bigint, 0) as counted
+        from public.plan_periods p
+       where p.subscription_id = r.subscription_id and p.price_id = r.price_id
+         and p.starts_at <= r.starts_at and p.ends_at >= r.ends_at
+       -- what replaces the credited time (another number of seats) comes last
+       order by p.invoice_id = r.invoice_id and p.starts_at = r.starts_at, p.starts_at desc, p.source_key desc
+    loop
+      v_part := least(v_left, c.amount_minor - c.counted);
+      v_counted := v_counted || jsonb_build_object(c.source_key, c.counted + v_part);
+      v_left := v_left - v_part;
+      exit when v_left = 0;
+    end loop;
+  end loop;
+  return query
+    update public.plan_periods p set prorated_minor = coalesce((v_counted ->> p.source_key)::bigint, 0)
      where p.subscription_id = any (p_subscriptions)
-     group by p.source_key
-  )
-  update public.plan_periods p set prorated_minor = s.prorated
-    from shares s where p.source_key = s.source_key and p.prorated_minor <> s.prorated
-  returning p.source_key
-$$;
+       and p.prorated_minor <> coalesce((v_counted ->> p.source_key)::bigint, 0)
+    returning p.source_key;
+end $$;
 
 ALTER FUNCTION backend.count_prorations(p_subscriptions text[]) OWNER TO postgres;
 
@@ -887,8 +900,13 @@ begin
      limit p_limit
      for update skip locked
   loop
-    v_count := v_count + backend.grant_months(v_key);
-    perform backend.reverse_period(v_key);  -- what went back already goes off this month too
+    begin
+      v_count := v_count + backend.grant_months(v_key);
+      perform backend.reverse_period(v_key);  -- what went back already goes off this month too
+    exception
+      when data_exception or integrity_constraint_violation or sqlstate 'HF001' or sqlstate 'HF002' then
+        raise warning 'period % cannot be granted: %', v_key, sqlerrm;  -- it must not hold up the others
+    end;
   end loop;
   return v_count;
 end $$;
@@ -897,7 +915,7 @@ ALTER FUNCTION backend.drip_due(p_limit integer) OWNER TO postgres;
 
 -- Name: FUNCTION drip_due(p_limit integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.drip_due(p_limit integer) IS 'Grants the months that have begun, of up to so many periods, and returns how many.';
+COMMENT ON FUNCTION backend.drip_due(p_limit integer) IS 'Grants the months that have begun, of up to so many periods, and returns how many. A period that cannot be granted is passed over with a warning.';
 
 -- Name: generations; Type: TABLE; Schema: public; Owner: postgres
 
@@ -1711,9 +1729,10 @@ CREATE FUNCTION backend.list_unfinished(p_limit integer, p_idle_seconds integer)
       union all
       -- a refund that succeeded can still fail, a lost dispute can be appealed
       select r.kind, r.id, r.updated_at from public.payment_reversals r
-       where r.status in ('pending', 'requires_action')
-          or r.kind = 'refund' and r.created_at > ledger.clock() - interval '30 days'
-          or r.kind = 'dispute' and r.created_at > ledger.clock() - interval '180 days'
+       where r.created_at > ledger.clock() - interval '180 days'
+         and (r.kind = 'dispute'
+              or r.status in ('pending', 'requires_action')
+              or r.created_at > ledger.clock() - interval '30 days')
     ) u
    where u.updated_at <= ledger.clock() - p_idle_seconds * interval '1 second'
    order by u.updated_at
@@ -5192,6 +5211,10 @@ CREATE INDEX generations_library ON public.generations USING btree (user_id, cre
 
 CREATE INDEX generations_to_clear ON public.generations USING btree (removed_at) WHERE ((removed_at IS NOT NULL) AND (files_removed_at IS NULL));
 
+-- Name: payment_reversals_age; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX payment_reversals_age ON public.payment_reversals USING btree (created_at);
+
 -- Name: payment_reversals_payment; Type: INDEX; Schema: public; Owner: postgres
 
 CREATE INDEX payment_reversals_payment ON public.payment_reversals USING btree (payment_intent_id);
@@ -5223,6 +5246,10 @@ CREATE INDEX plan_periods_user ON public.plan_periods USING btree (user_id, crea
 -- Name: purchases_user; Type: INDEX; Schema: public; Owner: postgres
 
 CREATE INDEX purchases_user ON public.purchases USING btree (user_id, created_at DESC);
+
+-- Name: subscriptions_unfinished; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX subscriptions_unfinished ON public.subscriptions USING btree (updated_at) WHERE (status <> ALL (ARRAY['canceled'::text, 'incomplete_expired'::text]));
 
 -- Name: subscriptions_user; Type: INDEX; Schema: public; Owner: postgres
 

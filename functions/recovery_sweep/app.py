@@ -30,13 +30,22 @@ from holdfast.usecases.reconcile import Reconciler
 from holdfast.usecases.recover import Patience, RecoverySweep
 from holdfast.usecases.send_alerts import AlertSender
 
-# one generation may take a provider call of 24 seconds; start none that could not end in time
+# What is begun must be able to end in time. One generation asks the provider three times at most (look, cancel, look
+# again), one object of Stripe's four times (its page, itself, its price, its product); no call is repeated here, the
+# next sweep does that.
+PROVIDER_SECONDS = 8
+STRIPE_READ_SECONDS = 4
 STOP_BEFORE_MILLISECONDS = 27_000
 
 settings = config.load(config.RecoverySweepSettings)
 database = Database(settings.database_url)
 generations = GenerationStore(database)
-provider = BabySeaClient(settings.babysea_api_key.get_secret_value(), settings.babysea_base_url)
+provider = BabySeaClient(
+    settings.babysea_api_key.get_secret_value(),
+    settings.babysea_base_url,
+    read_seconds=PROVIDER_SECONDS,
+    total_seconds=PROVIDER_SECONDS,
+)
 queue = SettleQueue(settings.settle_queue_url)
 recovery = RecoveryStore(database)
 intake = Intake(database)
@@ -57,7 +66,14 @@ sweep = RecoverySweep(
         give_up=settings.give_up_after_seconds,
     ),
 )
-reader = StripeReader(connect(settings.stripe_api_key.get_secret_value(), settings.stripe_api_base))
+reader = StripeReader(
+    connect(
+        settings.stripe_api_key.get_secret_value(),
+        settings.stripe_api_base,
+        read_seconds=STRIPE_READ_SECONDS,
+        retries=0,
+    )
+)
 reconciler = Reconciler(
     ReconciliationStore(database),
     reader,

@@ -1,6 +1,6 @@
 -- migrate:up
 -- Two private buckets. Outputs are written by the backend's secret key and read by signed URL; a user may look at, but
--- not write, their own. Uploads are a user's own pictures.
+-- not write, their own, once they are charged for. Uploads are a user's own pictures.
 
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
 values
@@ -11,8 +11,14 @@ on conflict (id) do update
       file_size_limit = excluded.file_size_limit,
       allowed_mime_types = excluded.allowed_mime_types;
 
+-- a file is there before its generation is settled, and stays where one that was poisoned is refunded by hand
 create policy "own outputs can be read" on storage.objects for select to authenticated
-  using (bucket_id = 'outputs' and (storage.foldername(name))[1] = (select auth.uid())::text);
+  using (
+    bucket_id = 'outputs' and (storage.foldername(name))[1] = (select auth.uid())::text
+    and (storage.foldername(name))[2] in (
+      select id::text from public.generations
+       where status = 'succeeded')
+  );
 create policy "own uploads can be read" on storage.objects for select to authenticated
   using (bucket_id = 'uploads' and (storage.foldername(name))[1] = (select auth.uid())::text);
 create policy "own uploads can be added" on storage.objects for insert to authenticated

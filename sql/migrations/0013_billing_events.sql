@@ -133,9 +133,10 @@ as $$
       union all
       -- a refund that succeeded can still fail, a lost dispute can be appealed
       select r.kind, r.id, r.updated_at from public.payment_reversals r
-       where r.status in ('pending', 'requires_action')
-          or r.kind = 'refund' and r.created_at > ledger.clock() - interval '30 days'
-          or r.kind = 'dispute' and r.created_at > ledger.clock() - interval '180 days'
+       where r.created_at > ledger.clock() - interval '180 days'
+         and (r.kind = 'dispute'
+              or r.status in ('pending', 'requires_action')
+              or r.created_at > ledger.clock() - interval '30 days')
     ) u
    where u.updated_at <= ledger.clock() - p_idle_seconds * interval '1 second'
    order by u.updated_at

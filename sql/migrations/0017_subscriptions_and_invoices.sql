@@ -134,37 +134,55 @@ begin
      limit p_limit
      for update skip locked
   loop
-    v_count := v_count + backend.grant_months(v_key);
-    perform backend.reverse_period(v_key);  -- what went back already goes off this month too
+    begin
+      v_count := v_count + backend.grant_months(v_key);
+      perform backend.reverse_period(v_key);  -- what went back already goes off this month too
+    exception
+      when data_exception or integrity_constraint_violation or sqlstate 'HF001' or sqlstate 'HF002' then
+        raise warning 'period % cannot be granted: %', v_key, sqlerrm;  -- it must not hold up the others
+    end;
   end loop;
   return v_count;
 end $$;
-comment on function backend.drip_due(integer) is 'Grants the months that have begun, of up to so many periods, and returns how many.';
+comment on function backend.drip_due(integer) is 'Grants the months that have begun, of up to so many periods, and returns how many. A period that cannot be granted is passed over with a warning.';
 
 create function backend.count_prorations(p_subscriptions text[]) returns setof text
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  with shares as (
-    select p.source_key, coalesce(sum(n.amount_minor), 0) as prorated
-      from public.plan_periods p
-      left join (
-        select r.amount_minor, (
-                 -- the narrowest: of several that hold the time, the one bought last
-                 select c.source_key from public.plan_periods c
-                  where c.subscription_id = r.subscription_id and c.price_id = r.price_id
-                    and c.invoice_id <> r.invoice_id
-                    and c.starts_at <= r.starts_at and c.ends_at >= r.ends_at
-                  order by c.starts_at desc, c.source_key desc
-                  limit 1) as period_key
-          from backend.prorations r where r.subscription_id = any (p_subscriptions)
-      ) n on n.period_key = p.source_key
+declare
+  v_counted jsonb := '{}';
+  v_left bigint;
+  v_part bigint;
+  r record;
+  c record;
+begin
+  for r in
+    select * from backend.prorations
+     where subscription_id = any (p_subscriptions)
+     order by starts_at, source_key
+  loop
+    v_left := r.amount_minor;
+    -- the narrowest first, which was bought last; what is more than it cost falls on the next
+    for c in
+      select p.source_key, p.amount_minor, coalesce((v_counted ->> p.source_key)::bigint, 0) as counted
+        from public.plan_periods p
+       where p.subscription_id = r.subscription_id and p.price_id = r.price_id
+         and p.starts_at <= r.starts_at and p.ends_at >= r.ends_at
+       -- what replaces the credited time (another number of seats) comes last
+       order by p.invoice_id = r.invoice_id and p.starts_at = r.starts_at, p.starts_at desc, p.source_key desc
+    loop
+      v_part := least(v_left, c.amount_minor - c.counted);
+      v_counted := v_counted || jsonb_build_object(c.source_key, c.counted + v_part);
+      v_left := v_left - v_part;
+      exit when v_left = 0;
+    end loop;
+  end loop;
+  return query
+    update public.plan_periods p set prorated_minor = coalesce((v_counted ->> p.source_key)::bigint, 0)
      where p.subscription_id = any (p_subscriptions)
-     group by p.source_key
-  )
-  update public.plan_periods p set prorated_minor = s.prorated
-    from shares s where p.source_key = s.source_key and p.prorated_minor <> s.prorated
-  returning p.source_key
-$$;
+       and p.prorated_minor <> coalesce((v_counted ->> p.source_key)::bigint, 0)
+    returning p.source_key;
+end $$;
 comment on function backend.count_prorations(text[]) is 'Counts the credited time of subscriptions on the periods it falls in, from all rows anew, and returns the periods it changed.';
 
 create function backend.record_invoice(p_event jsonb, p_invoice jsonb) returns text

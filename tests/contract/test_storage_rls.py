@@ -25,10 +25,23 @@ def bucket(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def paid_path(admin: psycopg.Connection, alice: Person) -> str:
+    """Return where the output of a generation lies that Alice has paid."""
+    row = admin.execute(
+        "insert into public.generations (user_id, status, kind, model, prompt, idempotency_key,"
+        " request_hash, reservation_id, cost_credits, output_count)"
+        " values (%s, 'succeeded', 'image', 'm', 'p', gen_random_uuid(), 'h', gen_random_uuid(), 1, 1)"
+        " returning id",
+        (alice.id,),
+    ).fetchone()
+    assert row
+    return f"{alice.id}/{row[0]}/0.png"
+
+
 @pytest.fixture
-def theirs(new_storage: Clients, alice: Person, bucket: str) -> str:
+def theirs(new_storage: Clients, admin: psycopg.Connection, alice: Person, bucket: str) -> str:
     """Put an object into Alice's folder, as the backend does."""
-    path = f"{alice.id}/{uuid.uuid4()}/0.png"
+    path = paid_path(admin, alice)
     new_storage(secret=True).from_(bucket).upload(path, b"picture", PNG)
     return path
 
@@ -96,9 +109,11 @@ def test_stranger_cannot_write_into_the_folder(
     assert rows == [(theirs, "7")]
 
 
-def test_owner_only_reads_outputs(new_storage: Clients, alice: Person) -> None:
+def test_owner_only_reads_outputs(
+    new_storage: Clients, admin: psycopg.Connection, alice: Person
+) -> None:
     """What was generated can be read by its owner but neither added, replaced nor removed."""
-    path = f"{alice.id}/{uuid.uuid4()}/0.png"
+    path = paid_path(admin, alice)
     new_storage(secret=True).from_("outputs").upload(path, b"picture", PNG)
     own: Any = new_storage(alice).from_("outputs")
     calls: tuple[Callable[[], Any], ...] = (

@@ -62,6 +62,48 @@ def test_a_refusal_that_may_pass_is_no_refusal(
     assert alice.movements() == ["grant", "reserve", "charge"]
 
 
+def test_an_overloaded_provider_refunds_at_the_deadline(world: World, alice: Person) -> None:
+    """Busy is waited for as long as its work might have taken; then the credits are back, and nothing ever started."""
+    world.stack.babysea.refuse("BSE1009", retry_after=1, times=100)
+    generation = queued(alice)
+    recover(world, generation)
+    assert alice.credits() == WHILE, "it may still be taken"
+    world.db.execute(
+        "update backend.dispatches set dispatched_at = dispatched_at - interval '210 seconds'"
+        " where generation_id = %s",
+        (generation,),
+    )
+
+    recover(world, generation)
+
+    failed = alice.generation(generation)
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "provider_overloaded")
+    assert alice.credits() == BEFORE
+    assert alice.movements() == ["grant", "reserve", "refund"]
+    assert world.stack.babysea.submissions[generation] == 0
+
+
+def test_files_that_can_never_be_had_end_at_the_hard_limit(world: World, alice: Person) -> None:
+    """Outputs that cannot be copied are waited for up to 72 hours; then they count as lost and are refunded."""
+    world.stack.babysea.plan(file="cut", times=1)
+    generation = alice.start()
+    alice.reaches(generation, "storing")
+    world.age(generation)
+    world.sweep()
+    assert alice.credits() == WHILE, "not on a guess"
+    world.db.execute(
+        "update backend.dispatches set dispatched_at = dispatched_at - interval '72 hours'"
+        " where generation_id = %s",
+        (generation,),
+    )
+
+    recover(world, generation)
+
+    failed = alice.finished(generation, 30)
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "output_given_up")
+    assert alice.credits() == BEFORE
+
+
 def test_rejected_content_is_told_and_refunded(world: World, alice: Person) -> None:
     """422 content_rejected at once, in our words; the credits are back before the answer is."""
     message = "alice's secret wish is against the rules"

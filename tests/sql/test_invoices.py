@@ -249,6 +249,21 @@ class TestYearly:
         assert stripe.ledger.audit() == []
 
     @pytest.mark.own_database
+    def test_one_that_cannot_be_granted(self, backend: Backend, clock: Clock) -> None:
+        """A period whose key granted something else does not hold up the others, and stays due."""
+        broken, whole = Stripe(backend), Stripe(backend)
+        for stripe in (broken, whole):
+            stripe.invoice(stripe.line(stripe.price(months=12), 29000, start=clock.now(), days=365))
+        (period,) = broken.ledger.grants(broken.user)
+        broken.ledger.grant(broken.user, 7, key=period.replace(":m1", ":m2"))
+        clock.advance(days=31)
+
+        assert broken.drip() == 1
+        assert [g["amount"] for g in whole.ledger.grants(whole.user).values()] == [30, 30]
+        due = "select count(*) from plan_periods where next_month_at <= ledger.clock()"
+        assert broken.db.value(due) == 1
+
+    @pytest.mark.own_database
     def test_drip_that_comes_late(self, stripe: Stripe, clock: Clock) -> None:
         """After an outage all months that have begun come, and live through the grace at least."""
         price = stripe.price(months=12)
@@ -352,6 +367,28 @@ class TestProration:
             found.append(_available(stripe))
 
         assert found == [60, 30]
+        assert stripe.ledger.audit(stripe.user) == []
+
+    def test_up_and_down_in_one_invoice(self, stripe: Stripe) -> None:
+        """Three times there and back, all at one moment and charged with the next period, gains nothing."""
+        pro, business = stripe.price("pro"), stripe.price("biz", credits_=60, amount_minor=5900)
+        stripe.invoice(stripe.line(pro, days=30))
+        changed: Any = {"days": 30, "proration": True}
+        there_and_back = [
+            line
+            for n in range(2, 14, 4)
+            for line in (
+                stripe.line(pro, -2900, n, **changed),
+                stripe.line(business, 5900, n + 1, **changed),
+                stripe.line(business, -5900, n + 2, **changed),
+                stripe.line(pro, 2900, n + 3, **changed),
+            )
+        ]
+        renewal = stripe.line(pro, number=14, start=START + timedelta(days=30), days=30)
+
+        stripe.invoice(*there_and_back, renewal, number=2)
+
+        assert _available(stripe) == 60
         assert stripe.ledger.audit(stripe.user) == []
 
     def test_every_order(self, backend: Backend) -> None:

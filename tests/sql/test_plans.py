@@ -19,6 +19,8 @@ _FURNISH = f"""
       from generate_series(1, {ROWS}) n;
   insert into credit_grants (user_id, source, source_key, amount, remaining)
     select gen_random_uuid(), 'pack', 'cs:' || n, 5, n % 2 * 5 from generate_series(1, {ROWS}) n;
+  insert into credit_reversals (reversal_key, grant_id, reversed_total)
+    select 'rev:' || id, id, 0 from credit_grants;
   insert into credit_reservations (id, user_id, amount, grant_ids, grant_amounts, charged, settled_at)
     select gen_random_uuid(), gen_random_uuid(), 5, '{{1}}', '{{5}}', 5, now()
       from generate_series(1, {ROWS}) n;
@@ -116,6 +118,8 @@ CALLS = {
     "find_price": "select backend.find_price('key_5')",
     "claim_parked": "select count(*) from backend.claim_parked(10, 60)",
     "unmatched_reversals": "select count(*) from backend.unmatched_reversals(10)",
+    "list_unfinished": "select count(*) from backend.list_unfinished(10, 86400)",
+    "postpone": "select backend.postpone((select generation_id from backend.dispatches limit 1), 9)",
     "drip_due": "select backend.drip_due(10)",
     "create_generation": (
         f"select backend.create_generation('{USER}', 'k', 'h', 'image', 'm', 'p', '{{}}', '', '{{}}', 0, 1, 9, 99999,"
@@ -169,11 +173,14 @@ def test_index_brings_the_order(large: TestDatabase, call: str, index: str) -> N
     assert not re.search(r"Sort .*rows=\d{4,}", plan)
 
 
-def test_settle_finds_its_reservation_by_id(large: TestDatabase) -> None:
-    """A settlement goes by the id; the smaller index of open reservations may be full of dead rows."""
-    plan = next(each for each in _plans(large, CALLS["settle"]) if "Update on" in each)
+@pytest.mark.parametrize(
+    ("call", "key"), [("settle", "credit_reservations_pkey"), ("postpone", "dispatches_pkey")]
+)
+def test_one_row_is_found_by_its_id(large: TestDatabase, call: str, key: str) -> None:
+    """Who has an id goes by it; the smaller index of what is open may be full of dead rows."""
+    plan = next(each for each in _plans(large, CALLS[call]) if "Update on" in each)
 
-    assert "credit_reservations_pkey" in plan, plan
+    assert key in plan, plan
 
 
 @pytest.mark.parametrize(

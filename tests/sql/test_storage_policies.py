@@ -5,21 +5,28 @@ from __future__ import annotations
 import pytest
 
 from tests.database import TestDatabase
-from tests.factories import new_user
+from tests.factories import Backend, new_user
 from tests.raising import raises_sqlstate
 
 BUCKETS = ("outputs", "uploads")
 STRANGER = "11111111-1111-4111-8111-111111111111"
 
 
+def _put(db: TestDatabase, bucket: str, path: str) -> None:
+    db.connection("supabase_admin").execute(
+        "insert into storage.objects (bucket_id, name) values (%s, %s)", (bucket, path)
+    )
+
+
 @pytest.fixture(name="path")
 def _path(db: TestDatabase) -> str:
-    """Return the path of a file that its owner has in both buckets."""
-    path = f"{new_user()}/a/0.png"
+    """Return the path of a file that its owner has, and has paid for, in both buckets."""
+    backend, user = Backend(db), new_user()
+    generation, _ = backend.storing(user)
+    backend.complete(generation, 1)
+    path = f"{user}/{generation}/0.png"
     for bucket in BUCKETS:
-        db.connection("supabase_admin").execute(
-            "insert into storage.objects (bucket_id, name) values (%s, %s)", (bucket, path)
-        )
+        _put(db, bucket, path)
     return path
 
 
@@ -48,6 +55,18 @@ class TestReading:
     def test_others(self, db: TestDatabase, path: str, role: str, user: str | None) -> None:
         """Nobody else sees them, and nobody at all without a subject."""
         assert _seen(db, role, user, path) == set()
+
+    @pytest.mark.parametrize("end", ["storing", "refunded", "unknown"])
+    def test_not_paid(self, db: TestDatabase, end: str) -> None:
+        """A file that was stored and not, or not yet, charged for is hidden from its user too."""
+        backend, user = Backend(db), new_user()
+        generation, _ = backend.storing(user)
+        if end == "refunded":
+            backend.complete(generation, 0, "output_given_up")
+        path = f"{user}/{new_user() if end == 'unknown' else generation}/0.png"
+        _put(db, "outputs", path)
+
+        assert _seen(db, "authenticated", str(user), path) == set()
 
     def test_file_outside_every_folder(self, db: TestDatabase) -> None:
         """A file whose name only looks like a user's folder is nobody's."""

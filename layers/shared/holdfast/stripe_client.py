@@ -20,12 +20,7 @@ from holdfast.errors import ProviderError, UnavailableError
 if TYPE_CHECKING:
     from stripe.params.checkout import SessionCreateParams
 
-# Three attempts and their waits end before API Gateway's 30 seconds do.
-_TIMEOUT_SECONDS = (2.0, 6.0)
-_RETRIES = 2
-
-CALL_SECONDS_MAX = 26
-"""How long one call may take at most: three attempts and the waits between them."""
+_CONNECT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -53,9 +48,19 @@ class CustomerGoneError(Exception):
 
 
 def connect(
-    api_key: str, api_base: str | None = None, *, http: stripe.HTTPClient | None = None
+    api_key: str,
+    api_base: str | None = None,
+    *,
+    read_seconds: float = 6,
+    retries: int = 2,
+    http: stripe.HTTPClient | None = None,
 ) -> stripe.StripeClient:
-    """Return a client of Stripe, or of what answers at `api_base`. `http` is replaced in tests."""
+    """
+    Return a client of Stripe, or of what answers at `api_base`. `http` is replaced in tests.
+
+    One attempt takes 2 seconds to connect and `read_seconds` for the answer at most; three of them and their waits end
+    before API Gateway's 30 seconds do.
+    """
     # Before the first request: telemetry wants a home directory, which Lambda may not have.
     stripe.enable_telemetry = False
     base: Any = {}
@@ -64,8 +69,8 @@ def connect(
     return stripe.StripeClient(
         api_key,
         base_addresses=base,
-        http_client=http or stripe.RequestsClient(timeout=_TIMEOUT_SECONDS),
-        max_network_retries=_RETRIES,
+        http_client=http or stripe.RequestsClient(timeout=(_CONNECT_SECONDS, read_seconds)),
+        max_network_retries=retries,
     )
 
 

@@ -38,6 +38,8 @@ from holdfast.stripe_objects import (
 
 _PAGE = 100
 _EVENT_TYPES_A_CALL = 20
+_PAID_BY = ["payment_intent", "subscription"]
+_EACH_PAID_BY = [f"data.{name}" for name in _PAID_BY]
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class StripeReader:
         self._v1 = client.v1
 
     def session(self, session_id: str) -> SessionState | None:
-        """Read a Checkout Session, with its payment, which says whether a delayed method failed."""
+        """Read a Checkout Session, with what says whether a delayed payment failed."""
         retrieve = self._v1.checkout.sessions.retrieve
-        found = _found(lambda: retrieve(session_id, {"expand": ["payment_intent"]}))
+        found = _found(lambda: retrieve(session_id, {"expand": _PAID_BY}))
         return None if found is None else read_session(found)
 
     def subscription(self, subscription_id: str) -> SubscriptionState | None:
@@ -129,12 +131,12 @@ class StripeReader:
 
     def sessions(self, window: Window) -> Iterator[SessionState]:
         """Yield the Checkout Sessions of the window, whatever became of them."""
-        params: Any = {"expand": ["data.payment_intent"], **_within(window)}
+        params: Any = {"expand": _EACH_PAID_BY, **_within(window)}
         return map(read_session, _pages(lambda: self._v1.checkout.sessions.list(params)))
 
     def sessions_of(self, payment_intent_id: str) -> Iterator[SessionState]:
         """Yield the Checkout Session that a payment was made in, if it was."""
-        params: Any = {"payment_intent": payment_intent_id, "expand": ["data.payment_intent"]}
+        params: Any = {"payment_intent": payment_intent_id, "expand": _EACH_PAID_BY}
         return map(read_session, _pages(lambda: self._v1.checkout.sessions.list(params)))
 
     def paid_invoices(self, window: Window) -> Iterator[PaidInvoice]:

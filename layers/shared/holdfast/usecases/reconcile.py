@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from holdfast.billing import Outcome
-from holdfast.errors import UnavailableError
+from holdfast.errors import ProviderError, UnavailableError
 from holdfast.observability import count, logger, report
 from holdfast.reconciliation import ParkedEvent, ReconciliationStore
 from holdfast.stripe_events import ObjectKind
@@ -49,7 +50,7 @@ class Reconciled:
 
 
 class _OutOfTimeError(Exception):
-    pass
+    """The time ran out in the middle."""
 
 
 class Reconciler:
@@ -75,19 +76,29 @@ class Reconciler:
     def run(self, has_time: HasTime) -> Reconciled:
         """Take every step that is due, until `has_time` says no. A step that Stripe does not answer is taken later."""
         self._retried = self._repaired = 0
-        steps: tuple[Callable[[HasTime], None], ...] = (
+        is_complete = True
+        for step in (
             self._retry_parked,
             self._match_payments,
             self._reread_unfinished,
-            lambda time: self._pass("recent", timedelta(0), time),
-            lambda time: self._pass("late", LATE, time),
-        )
-        completed = [self._completes(step, has_time) for step in steps]
+            partial(self._pass, "recent", timedelta(0)),
+            partial(self._pass, "late", LATE),
+        ):
+            try:
+                step(has_time)
+            except ProviderError as refused:
+                is_complete = False
+                report(refused, "Stripe refuses to be compared with")
+            except (UnavailableError, _OutOfTimeError) as trouble:
+                # for the other steps it would be the same
+                is_complete = False
+                logger().warning("reconciliation goes on in the next run", reason=str(trouble))
+                break
         months = self._store.drip_due(limit=_DRIP_BATCH)
         parked = self._store.count_parked(older_than_seconds=_ALARM_SECONDS)
         count("Reconcile.Repaired", self._repaired)
         count("Reconcile.ParkedTooLong", parked)
-        return Reconciled(self._retried, self._repaired, months, all(completed))
+        return Reconciled(self._retried, self._repaired, months, is_complete)
 
     def compare(self, window: Window, has_time: HasTime = lambda: True) -> int:
         """
@@ -109,28 +120,26 @@ class Reconciler:
         self._each(reader.disputes(window), self._state(ObjectKind.DISPUTE), has_time)
         return self._repaired - before
 
-    def _completes(self, step: Callable[[HasTime], None], has_time: HasTime) -> bool:
-        try:
-            step(has_time)
-        except _OutOfTimeError:
-            logger().info("reconciliation goes on in the next run")
-        except UnavailableError as trouble:
-            logger().warning("reconciliation postponed", reason=str(trouble))
-        else:
-            return True
-        return False
-
     def _retry_parked(self, has_time: HasTime) -> None:
         parked = self._store.claim_parked(limit=BATCH, lease_seconds=LEASE_SECONDS)
         self._each(parked, self._retry, has_time)
 
     def _retry(self, parked: ParkedEvent) -> Outcome:
         self._retried += 1
-        outcome = self._applier.event(parked.event)
-        if outcome is Outcome.PARKED and self._now() - parked.parked_at > _GIVE_UP:
-            logger().error("an event was given up", event_id=parked.event_id)
-            self._store.give_up(parked.event_id)
+        is_old = self._now() - parked.parked_at > _GIVE_UP
+        try:
+            outcome = self._applier.event(parked.event)
+        except ProviderError:
+            if is_old:
+                self._give_up(parked)
+            raise
+        if outcome is Outcome.PARKED and is_old:
+            self._give_up(parked)
         return outcome
+
+    def _give_up(self, parked: ParkedEvent) -> None:
+        logger().error("an event was given up", event_id=parked.event_id)
+        self._store.give_up(parked.event_id)
 
     def _match_payments(self, has_time: HasTime) -> None:
         """Find out what was paid by payments that went back before we knew them."""
@@ -165,9 +174,9 @@ class Reconciler:
 
     def _each(self, found: Iterable[T], apply: Callable[[T], Outcome], has_time: HasTime) -> None:
         """Apply each; one that cannot be applied is reported and must not hold up all that come after it."""
+        _check(has_time)
         for each in found:
-            if not has_time():
-                raise _OutOfTimeError
+            _check(has_time)
             try:
                 outcome = apply(each)
             except UnavailableError:
@@ -176,3 +185,8 @@ class Reconciler:
                 report(error, "an object of Stripe's cannot be applied")
             else:
                 self._repaired += outcome.moves_credits
+
+
+def _check(has_time: HasTime) -> None:
+    if not has_time():
+        raise _OutOfTimeError("out of time")
