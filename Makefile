@@ -151,6 +151,10 @@ schema: .venv/dev.stamp ## write sql/schema.sql from the migrations
 openapi: .venv/dev.stamp ## write docs/openapi.json from the functions
 	PYTHONPATH=.:layers/shared $(PY) -m tools.openapi
 
+.PHONY: client
+client: .venv/dev.stamp openapi ## write clients/typescript from docs/openapi.json
+	@$(PY) -m tools.typescript_client
+
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 .PHONY: lock
 lock: .venv/uv.stamp ## resolve the pinned requirements anew

@@ -92,7 +92,17 @@ def create_generation(
     return Response(HTTPStatus.ACCEPTED, "application/json", view)
 
 
-@app.post("/generations/<generation_id>/cancel", operation_id="cancelGeneration")
+@app.post(
+    "/generations/<generation_id>/cancel",
+    operation_id="cancelGeneration",
+    responses={
+        status: {
+            "description": status.phrase,
+            "content": {"application/json": {"model": CancelView}},
+        }
+        for status in (HTTPStatus.OK, HTTPStatus.ACCEPTED)
+    },
+)
 def cancel_generation(generation_id: str) -> Response[CancelView]:
     """Cancel, if it is not too late. 202 while the provider has not answered."""
     user = http.current_user(app)

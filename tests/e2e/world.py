@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -25,6 +26,7 @@ from psycopg.rows import DictRow, dict_row
 from local.stack import Stack
 from local.standins.babysea_job import Job
 from tests.e2e.canaries import Tape, find_leaks
+from tests.e2e.contract import Contract
 from tests.e2e.people import Json, Person, wait_for
 
 PARAMETERS = {
@@ -50,13 +52,17 @@ PACE: dict[str, Any] = {
 
 
 class CanaryStack(Stack):
-    """The product with a password in its database URL: a secret that the local trust does not ask for."""
+    """The product with secrets that it could do without here: a database password, a second webhook secret."""
 
     def _connect(self) -> None:
         super()._connect()
         self.database_password = secrets.token_hex(16)
         address = self.secrets["DATABASE_URL"].replace("@", f":{self.database_password}@", 1)
         self.secrets["DATABASE_URL"] = self.cloud.secrets["DATABASE_URL"] = address
+        # as during a rotation: the old one still signs
+        self.next_webhook_secret = f"whsec_{secrets.token_hex(16)}"
+        old = self.secrets["STRIPE_WEBHOOK_SECRET"]
+        self.cloud.secrets["STRIPE_WEBHOOK_SECRET"] = f"{self.next_webhook_secret},{old}"
 
 
 class World:
@@ -71,6 +77,7 @@ class World:
             retry_seconds=0,
         )
         self.tape = Tape()
+        self.contract = Contract()
         self.people: list[Person] = []
         self._clients: list[httpx.Client] = []
         self._numbers = itertools.count(1)
@@ -89,6 +96,11 @@ class World:
             self.events = self.stack.cloud.aws.client("events")
             self.events.create_event_bus(Name="alerts")
             self.set_welcome("0")  # a test counts the credits that it gave
+            # there was nothing before: without this the first sweep asks for each day of a month
+            self.db.execute(
+                "insert into backend.reconciliations (name, since, next_at)"
+                " values ('recent', now(), now()), ('late', now(), now())"
+            )
             self._cleanup = cleanup.pop_all()
         return self
 
@@ -108,13 +120,13 @@ class World:
         return self.client()
 
     def client(self, token: str | None = None) -> httpx.Client:
-        """Return an HTTP client of the product whose answers are kept for the search for secrets."""
+        """Return an HTTP client of the product whose answers are kept, and are what the document promises."""
         client = httpx.Client(
             base_url=self.stack.url,
             headers={"authorization": f"Bearer {token}"} if token else {},
             timeout=60,
             limits=httpx.Limits(max_connections=200),
-            event_hooks={"response": [self.tape.record]},
+            event_hooks={"response": [self.tape.record, self.contract.check]},
         )
         self._clients.append(client)
         return client
@@ -171,6 +183,26 @@ class World:
         swept: Json = invocation.json()
         return swept
 
+    def reconcile(self) -> Json:
+        """Run the sweep when its comparison with Stripe is due, and return what it says it did."""
+        newest = self.stack.stripe.state.newest("event")[:1]
+        if newest and newest[0]["created"] >= int(time.time()):
+            time.sleep(1 - time.time() % 1)  # what is of this second belongs to the next comparison
+        self.db.execute("update backend.reconciliations set next_at = now(), leased_until = null")
+        self.db.execute("update payment_reversals set looked_for_at = null")
+        return self._sweep_parked()
+
+    def retry_parked(self) -> Json:
+        """Run the sweep when parked events are due and no comparison is."""
+        self.db.execute(
+            "update backend.reconciliations set next_at = now() + interval '1 h', leased_until = null"
+        )
+        return self._sweep_parked()
+
+    def _sweep_parked(self) -> Json:
+        self.db.execute("update backend.stripe_events set leased_until = null")
+        return self.sweep()
+
     def clean_up(self, *, dry_run: bool = False) -> Json:
         """Run the cleaning once and return what it says it did."""
         invocation = self.stack.cloud.fire("CleanUpFunction", {"dry_run": dry_run})
@@ -187,9 +219,9 @@ class World:
         ):
             holder.execute(lock, params)
             yield
-            wait_for(lambda: self._waiting() >= guests)
+            wait_for(lambda: self.waiting() >= guests)
 
-    def _waiting(self) -> int:
+    def waiting(self) -> int:
         """Return how many functions wait for a lock."""
         (row,) = self.rows(
             "select count(*) from pg_stat_activity"
@@ -326,7 +358,19 @@ class World:
         self.db.execute("select backend.open_intake()")
         stack.babysea.wait_idle(20)
         stack.stripe.drain(20)
+        self._let_stripe_age()
         self._hang_up()
+
+    def _let_stripe_age(self) -> None:
+        """Let what happened at Stripe be two days old, so that no later test compares it again."""
+        state = self.stack.stripe.state
+        yesterday = state.now() - 86_400
+        kinds = ("checkout.session", "subscription", "invoice", "invoice_payment")
+        with state.lock:
+            for kind in (*kinds, "refund", "dispute", "event"):
+                for thing in state.newest(kind):
+                    if thing["created"] > yesterday:
+                        thing["created"] -= 2 * 86_400
 
     def _disconnect(self) -> None:
         self.db.close()
@@ -348,6 +392,7 @@ class World:
         known = {
             **self.stack.secrets,
             "database password": self.stack.database_password,
+            "next webhook secret": self.stack.next_webhook_secret,
             "legacy JWT secret": self.stack.supabase.legacy_jwt_secret,
         }
         return find_leaks(self.stack.cloud.logs.text(), self.tape.exchanges, known, self.people)

@@ -188,6 +188,8 @@ def test_every_wrong_field_is_named(serve: Any) -> None:
         (b"\xff\xfe", {}),
         (b'{"prompt": "\xe9"}', {}),
         ("prompt=1", {"content-type": "text/plain"}),
+        ("prompt=1", {"content-type": "application/x-www-form-urlencoded"}),
+        ('{"prompt":"a"}', {"content-type": "Multipart/Form-Data"}),
     ],
 )
 def test_what_cannot_be_read_is_malformed(serve: Any, body: str | bytes, headers: Any) -> None:

@@ -42,7 +42,11 @@ if TYPE_CHECKING:  # the webhooks have no users and need not import cryptography
     from holdfast.auth import AuthenticatedUser, TokenVerifier
 
 BODY_BYTES_MAX = 102_400
+INVALID_FIELDS = "Some fields are not acceptable."
 PROBLEM_JSON = "application/problem+json"
+
+# Powertools would read these, and fails at a multipart one without a boundary.
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 # Powertools runs no middleware on the way back of an error, so these are set around it.
 _ALWAYS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -153,7 +157,7 @@ def _authenticate(
 
 
 def _check_readable(event: Mapping[str, Any]) -> None:
-    """Refuse what no route could read: too large, not text, or with a NUL, which SQL cannot hold."""
+    """Refuse what no route could read: too large, no text, a form, or with a NUL, which SQL cannot hold."""
     body = raw_body(event)
     if len(body) > BODY_BYTES_MAX:
         raise PayloadTooLargeError(f"The body may have {BODY_BYTES_MAX} bytes.")
@@ -161,6 +165,8 @@ def _check_readable(event: Mapping[str, Any]) -> None:
         body.decode("utf-8")
     except UnicodeDecodeError:
         raise MalformedRequestError("The body is not UTF-8.") from None
+    if body and (header(event, "content-type") or "").strip().lower().startswith(_FORMS):
+        raise MalformedRequestError("The body must be application/json.")
     if "%00" in event.get("rawQueryString", "") or "\0" in event.get("rawPath", ""):
         raise MalformedRequestError("The URL contains a NUL character.")
 
@@ -206,7 +212,7 @@ def _explain(errors: Sequence[Mapping[str, Any]]) -> HoldfastError:
         )
         for error in errors
     ]
-    return InvalidRequestError("Some fields are not acceptable.", fields=fields)
+    return InvalidRequestError(INVALID_FIELDS, fields=fields)
 
 
 def _expected(error: HoldfastError) -> HoldfastError:

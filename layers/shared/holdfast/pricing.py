@@ -16,7 +16,7 @@ from decimal import ROUND_CEILING, Decimal, localcontext
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, WithJsonSchema
 
 from holdfast.babysea_models import CatalogModel
 from holdfast.errors import FieldError, InvalidRequestError
@@ -100,6 +100,15 @@ class OrderRequest(GenerationRequest):
             max_digits=14,
             decimal_places=3,
             description="The price that was shown; a higher one is refused as `price_changed`.",
+        ),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "number", "minimum": 0, "maximum": 99_999_999_999},
+                    {"type": "string", "pattern": r"^[0-9]{1,11}(\.[0-9]{1,3})?$"},
+                    {"type": "null"},
+                ]
+            }
         ),
     ] = None
 

@@ -11,13 +11,15 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 
 from holdfast.presets import PresetKind
 from holdfast.vocabulary import EntryType, GenerationStatus, MediaKind
 
 Credits = Annotated[
-    Decimal, PlainSerializer(lambda amount: f"{amount:.3f}", return_type=str, when_used="json")
+    Decimal,
+    PlainSerializer(lambda amount: f"{amount:.3f}", return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+\.[0-9]{3}$"}, mode="serialization"),
 ]
 
 

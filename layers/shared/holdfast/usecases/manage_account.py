@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from holdfast.alerts import AlertStore
 from holdfast.assets import AssetStore
@@ -35,6 +35,20 @@ def _not_zero(amount: Decimal) -> Decimal:
     return amount
 
 
+def _exact(value: object) -> Decimal:
+    """Take what `to_credits` takes, and `5.0`: to JSON that is the same number as 5."""
+    if isinstance(value, float) and value.is_integer():
+        return to_credits(int(value))
+    return to_credits(value)
+
+
+def _described(bounds: dict[str, int], *, text: str) -> WithJsonSchema:
+    """Say in the document what `_exact` takes: a whole number, or text."""
+    return WithJsonSchema(
+        {"anyOf": [{"type": "integer", **bounds}, {"type": "string", "pattern": text}]}
+    )
+
+
 class AccountChange(BaseModel):
     """What a user may set about their account."""
 
@@ -42,8 +56,11 @@ class AccountChange(BaseModel):
 
     low_balance_credits: Annotated[
         Decimal,
-        BeforeValidator(to_credits),
+        BeforeValidator(_exact),
         Field(ge=0, le=ADJUSTMENT_MAX, description="Alert below this; 0 for never."),
+        _described(
+            {"minimum": 0, "maximum": int(ADJUSTMENT_MAX)}, text=r"^[0-9]{1,5}(\.[0-9]{1,3})?$"
+        ),
     ]
 
 
@@ -55,9 +72,13 @@ class AdjustmentRequest(BaseModel):
     user_id: UUID
     amount: Annotated[
         Decimal,
-        BeforeValidator(to_credits),
+        BeforeValidator(_exact),
         Field(ge=-ADJUSTMENT_MAX, le=ADJUSTMENT_MAX),
         AfterValidator(_not_zero),
+        _described(
+            {"minimum": -int(ADJUSTMENT_MAX), "maximum": int(ADJUSTMENT_MAX)},
+            text=r"^-?[0-9]{1,5}(\.[0-9]{1,3})?$",
+        ),
     ]
     reason: Annotated[str, Field(min_length=3, max_length=500, pattern=r"\S")]
 
