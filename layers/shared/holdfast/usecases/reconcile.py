@@ -28,7 +28,6 @@ OVERLAP = timedelta(hours=1)
 LATE = timedelta(days=14)
 """The age at which everything is looked at once more: by then delayed methods of payment are through."""
 
-_STEP = timedelta(days=1)
 _GIVE_UP = timedelta(days=30)
 """How far back Stripe tells of an event."""
 _ALARM_SECONDS = 3600
@@ -54,7 +53,11 @@ class _OutOfTimeError(Exception):
 
 
 class Reconciler:
-    """Compare with Stripe. Several may run at once: each claims its own work."""
+    """
+    Compare with Stripe. Several may run at once: each claims its own work.
+
+    `step` is how much time is compared before the cursor moves on: what was made in it has to fit into one run.
+    """
 
     def __init__(
         self,
@@ -63,12 +66,14 @@ class Reconciler:
         applier: StripeApplier,
         *,
         every_seconds: int,
+        step: timedelta = timedelta(days=1),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._reader = reader
         self._applier = applier
         self._every_seconds = every_seconds
+        self._step = step
         self._now = now
         self._retried = 0
         self._repaired = 0
@@ -155,7 +160,7 @@ class Reconciler:
         self._each(unfinished, lambda found: self._applier.state(*found), has_time)
 
     def _pass(self, name: str, lag: timedelta, has_time: HasTime) -> None:
-        """Compare, a day at a time, what was made between the last pass and `lag` ago."""
+        """Compare, a step at a time, what was made between the last pass and `lag` ago."""
         until = self._now()
         since = self._store.claim(
             name, every_seconds=self._every_seconds, lease_seconds=LEASE_SECONDS
@@ -163,7 +168,7 @@ class Reconciler:
         if since is None:
             return
         while since < until:
-            step_end = min(since + _STEP, until)
+            step_end = min(since + self._step, until)
             self.compare(Window(since - OVERLAP - lag, step_end - lag), has_time)
             self._store.advance(name, step_end)
             since = step_end
