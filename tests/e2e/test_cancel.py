@@ -8,7 +8,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from tests.e2e.people import IMAGE_COST, Person, problem, wait_for
+from tests.e2e.people import FOUR_IMAGES, IMAGE_COST, Person, problem, wait_for
 from tests.e2e.world import World
 from tools import ops
 
@@ -372,3 +372,39 @@ def test_poison_ends_with_the_operator(
     world.sweep()
     assert alice.finished(generation)["status"] == "succeeded"
     assert alice.credits() == AFTERWARDS
+
+
+@pytest.mark.alarming
+def test_poison_that_is_refunded_leaves_no_file(
+    world: World, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was stored before the operator refunded is nobody's: not shown, not to be read, gone with the cleaning."""
+    second = "POST /storage/v1/object/outputs/.*/1.png"
+    world.stack.supabase.faults.add("status", second, status=503)
+    generation = alice.start(alice.wish(model=FOUR_IMAGES))
+    wait_for(lambda: len(world.stored(generation)) == 3, 30)
+    stored = world.stored(generation)
+    world.db.execute(
+        "update backend.dispatches set failures = 10 where generation_id = %s", (generation,)
+    )
+
+    monkeypatch.setenv("DATABASE_URL", world.stack.admin_database_url)
+    assert ops.main(["--refund", generation, "--yes"]) == 0
+
+    assert alice.credits() == BEFORE
+    assert alice.generation(generation)["outputs"] == []
+    for path in stored:
+        url = f"{world.stack.supabase.url}/storage/v1/object/authenticated/outputs/{path}"
+        headers = {
+            "apikey": world.stack.supabase.publishable_key,
+            "authorization": f"Bearer {alice.token}",
+        }
+        assert httpx.get(url, headers=headers).status_code == 400
+    world.db.execute(
+        "update generations set finished_at = finished_at - interval '1 hour' where id = %s",
+        (generation,),
+    )
+    assert world.clean_up()["removals"] == 1
+    assert world.stored(generation) == []
+    assert world.clean_up()["removals"] == 0
+    assert alice.generation(generation)["status"] == "failed"
