@@ -159,7 +159,7 @@ class Stack:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        self.stripe.drain()
+        self.stripe.drain(60)
 
     def _connect(self) -> None:
         self.cloud.parameters |= {

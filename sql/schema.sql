@@ -444,7 +444,7 @@ COMMENT ON FUNCTION backend.claim_reconciliation(p_name text, p_every_seconds in
 
 -- Name: claim_removals(integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) RETURNS TABLE(kind text, id uuid, bucket text, paths text[])
+CREATE FUNCTION backend.claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) RETURNS TABLE(kind text, id uuid, bucket text, paths text[], folder text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -452,13 +452,20 @@ CREATE FUNCTION backend.claim_removals(p_limit integer, p_idle_seconds integer, 
 begin
   return query
     with due as (
-      select 'asset' as kind, a.id, 'uploads' as bucket, array[a.path] as paths, a.removed_at
+      select 'asset' as kind, a.id, 'uploads' as bucket, array[a.path] as paths, null as folder, a.removed_at
         from public.assets a
        where a.removed_at <= ledger.clock() - make_interval(secs => p_idle_seconds)
       union all
-      select 'generation', g.id, 'outputs', array(select o ->> 'path' from jsonb_array_elements(g.outputs) o), g.removed_at
+      select 'generation', g.id, 'outputs', array(select o ->> 'path' from jsonb_array_elements(g.outputs) o),
+             case when g.outputs = '[]' then g.user_id || '/' || g.id end, g.removed_at
         from public.generations g
        where g.files_removed_at is null and g.removed_at <= ledger.clock() - make_interval(secs => p_idle_seconds)
+      union all
+      -- it may have been poisoned between two of its files: what was stored is nobody's, since nobody paid for it
+      select 'generation', g.id, 'outputs', '{}', g.user_id || '/' || g.id, g.finished_at
+        from public.generations g
+       where g.error_code = 'refunded_by_operator' and g.files_removed_at is null and g.removed_at is null
+         and g.finished_at <= ledger.clock() - make_interval(secs => p_idle_seconds)
     ),
     claimed as (
       insert into backend.removal_leases as l (kind, id, leased_until)
@@ -475,14 +482,14 @@ begin
         where l.leased_until <= ledger.clock()
       returning l.kind, l.id
     )
-    select d.kind, d.id, d.bucket, d.paths from due d join claimed c on c.kind = d.kind and c.id = d.id;
+    select d.kind, d.id, d.bucket, d.paths, d.folder from due d join claimed c on c.kind = d.kind and c.id = d.id;
 end $$;
 
 ALTER FUNCTION backend.claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) OWNER TO postgres;
 
 -- Name: FUNCTION claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) IS 'Leases what was marked as removed a while ago and still has files. kind: asset or generation.';
+COMMENT ON FUNCTION backend.claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer) IS 'Leases what was removed, or refunded by the operator, a while ago and may still have files: at `paths`, or anything in `folder`. kind: asset or generation.';
 
 -- Name: claim_stuck(integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -1067,11 +1074,11 @@ COMMENT ON FUNCTION backend.find_generation(p_user uuid, p_idempotency_key text,
 
 -- Name: find_price(text); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.find_price(p_lookup_key text) RETURNS TABLE(price_id text, amount_minor bigint, currency text)
+CREATE FUNCTION backend.find_price(p_lookup_key text) RETURNS TABLE(price_id text, credits numeric, amount_minor bigint, currency text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  select p.id, p.amount_minor, p.currency
+  select p.id, p.credits, p.amount_minor, p.currency
     from backend.prices p left join backend.products o on o.id = p.product_id
    where p.lookup_key = p_lookup_key and p.active and not p.deleted and p.kind is not null
      and (o.id is null or o.active and not o.deleted)
@@ -1127,7 +1134,9 @@ begin
     delete from public.assets where id = p_id and removed_at is not null;
   elsif p_kind = 'generation' then
     update public.generations set files_removed_at = ledger.clock(), outputs = '[]'
-     where id = p_id and removed_at is not null and files_removed_at is null;
+     where id = p_id
+       and (removed_at is not null or error_code = 'refunded_by_operator')
+       and files_removed_at is null;
   else
     raise exception 'unknown kind %', p_kind;
   end if;
@@ -1560,11 +1569,11 @@ COMMENT ON FUNCTION backend.list_assets(p_user uuid, p_limit integer) IS 'A user
 
 -- Name: list_catalog(); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.list_catalog() RETURNS TABLE(price_id text, kind text, item_id text, "interval" text, amount_minor bigint, currency text, lookup_key text)
+CREATE FUNCTION backend.list_catalog() RETURNS TABLE(price_id text, kind text, item_id text, "interval" text, credits numeric, amount_minor bigint, currency text, lookup_key text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  select p.id, p.kind, p.item_id, p.interval, p.amount_minor, p.currency, p.lookup_key
+  select p.id, p.kind, p.item_id, p.interval, p.credits, p.amount_minor, p.currency, p.lookup_key
     from backend.prices p left join backend.products o on o.id = p.product_id
    where p.active and not p.deleted and p.kind is not null
      and p.lookup_key is not null  -- the key moves on to the price that replaces this one
@@ -2753,7 +2762,7 @@ COMMENT ON FUNCTION backend.remove_asset(p_user uuid, p_asset uuid, OUT outcome 
 
 -- Name: remove_generation(uuid, uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]) RETURNS record
+CREATE FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[], OUT folder text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -2769,14 +2778,15 @@ begin
     update public.generations set removed_at = coalesce(removed_at, ledger.clock()) where id = g.id;
     outcome := 'removed';
     paths := array(select o ->> 'path' from jsonb_array_elements(g.outputs) o);
+    folder := case when g.outputs = '[]' then g.user_id || '/' || g.id end;
   end if;
 end $$;
 
-ALTER FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]) OWNER TO postgres;
+ALTER FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[], OUT folder text) OWNER TO postgres;
 
--- Name: FUNCTION remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[], OUT folder text); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]) IS 'Takes a finished generation out of its user''s library and says where its files are. Outcomes: removed, not_final, not_found.';
+COMMENT ON FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[], OUT folder text) IS 'Takes a finished generation out of its user''s library and says where its files are; in the whole folder where none is on record. Outcomes: removed, not_final, not_found.';
 
 -- Name: remove_old_events(integer, integer, boolean); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -5207,6 +5217,10 @@ CREATE INDEX generations_active ON public.generations USING btree (user_id) WHER
 
 CREATE INDEX generations_library ON public.generations USING btree (user_id, created_at DESC, id DESC);
 
+-- Name: generations_refunded; Type: INDEX; Schema: public; Owner: postgres
+
+CREATE INDEX generations_refunded ON public.generations USING btree (finished_at) WHERE ((error_code = 'refunded_by_operator'::text) AND (files_removed_at IS NULL));
+
 -- Name: generations_to_clear; Type: INDEX; Schema: public; Owner: postgres
 
 CREATE INDEX generations_to_clear ON public.generations USING btree (removed_at) WHERE ((removed_at IS NOT NULL) AND (files_removed_at IS NULL));
@@ -5909,10 +5923,10 @@ REVOKE ALL ON FUNCTION backend.refund_generation(p_generation uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION backend.remove_asset(p_user uuid, p_asset uuid, OUT outcome text, OUT path text) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.remove_asset(p_user uuid, p_asset uuid, OUT outcome text, OUT path text) TO holdfast_backend;
 
--- Name: FUNCTION remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[], OUT folder text); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[]) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[], OUT folder text) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.remove_generation(p_user uuid, p_generation uuid, OUT outcome text, OUT paths text[], OUT folder text) TO holdfast_backend;
 
 -- Name: FUNCTION remove_old_events(p_days integer, p_limit integer, p_dry_run boolean); Type: ACL; Schema: backend; Owner: postgres
 

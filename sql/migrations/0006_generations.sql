@@ -49,6 +49,8 @@ create index generations_library on public.generations (user_id, created_at desc
 create index generations_active on public.generations (user_id) where finished_at is null;
 create index generations_to_clear on public.generations (removed_at)
   where removed_at is not null and files_removed_at is null;
+create index generations_refunded on public.generations (finished_at)
+  where error_code = 'refunded_by_operator' and files_removed_at is null;
 comment on table public.generations is 'One request for media, from reservation to stored outputs.';
 comment on column public.generations.status is 'queued -> processing -> storing -> succeeded; or failed, canceled (docs/architecture.md).';
 comment on column public.generations.fields is 'The normalized fields the user chose, without the prompt.';

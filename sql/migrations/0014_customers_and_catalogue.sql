@@ -126,13 +126,14 @@ create function backend.list_catalog()
     kind text,
     item_id text,
     "interval" text,  -- noqa: RF06
+    credits numeric,
     amount_minor bigint,
     currency text,
     lookup_key text
   )
   language sql stable security definer set search_path = ''
 as $$
-  select p.id, p.kind, p.item_id, p.interval, p.amount_minor, p.currency, p.lookup_key
+  select p.id, p.kind, p.item_id, p.interval, p.credits, p.amount_minor, p.currency, p.lookup_key
     from backend.prices p left join backend.products o on o.id = p.product_id
    where p.active and not p.deleted and p.kind is not null
      and p.lookup_key is not null  -- the key moves on to the price that replaces this one
@@ -142,10 +143,10 @@ $$;
 comment on function backend.list_catalog() is 'The prices that can be bought now.';
 
 create function backend.find_price(p_lookup_key text)
-  returns table (price_id text, amount_minor bigint, currency text)
+  returns table (price_id text, credits numeric, amount_minor bigint, currency text)
   language sql stable security definer set search_path = ''
 as $$
-  select p.id, p.amount_minor, p.currency
+  select p.id, p.credits, p.amount_minor, p.currency
     from backend.prices p left join backend.products o on o.id = p.product_id
    where p.lookup_key = p_lookup_key and p.active and not p.deleted and p.kind is not null
      and (o.id is null or o.active and not o.deleted)

@@ -24,7 +24,9 @@ begin
 end $$;
 comment on function backend.remove_asset(uuid, uuid) is 'Marks a user''s own picture as removed and says where its file is. Outcomes: removed, not_found.';
 
-create function backend.remove_generation(p_user uuid, p_generation uuid, out outcome text, out paths text[])
+create function backend.remove_generation(
+  p_user uuid, p_generation uuid, out outcome text, out paths text[], out folder text
+)
   language plpgsql security definer set search_path = ''
 as $$
 declare
@@ -39,9 +41,10 @@ begin
     update public.generations set removed_at = coalesce(removed_at, ledger.clock()) where id = g.id;
     outcome := 'removed';
     paths := array(select o ->> 'path' from jsonb_array_elements(g.outputs) o);
+    folder := case when g.outputs = '[]' then g.user_id || '/' || g.id end;
   end if;
 end $$;
-comment on function backend.remove_generation(uuid, uuid) is 'Takes a finished generation out of its user''s library and says where its files are. Outcomes: removed, not_final, not_found.';
+comment on function backend.remove_generation(uuid, uuid) is 'Takes a finished generation out of its user''s library and says where its files are; in the whole folder where none is on record. Outcomes: removed, not_final, not_found.';
 
 create function backend.finish_removal(p_kind text, p_id uuid) returns void
   language plpgsql security definer set search_path = ''
@@ -51,7 +54,9 @@ begin
     delete from public.assets where id = p_id and removed_at is not null;
   elsif p_kind = 'generation' then
     update public.generations set files_removed_at = ledger.clock(), outputs = '[]'
-     where id = p_id and removed_at is not null and files_removed_at is null;
+     where id = p_id
+       and (removed_at is not null or error_code = 'refunded_by_operator')
+       and files_removed_at is null;
   else
     raise exception 'unknown kind %', p_kind;
   end if;
@@ -85,20 +90,27 @@ end $$;
 comment on function backend.mark_unused_assets(integer, integer, boolean) is 'Marks pictures that were not lent for so many days as removed and returns how many; a dry run only counts.';
 
 create function backend.claim_removals(p_limit integer, p_idle_seconds integer, p_lease_seconds integer)
-  returns table (kind text, id uuid, bucket text, paths text[])
+  returns table (kind text, id uuid, bucket text, paths text[], folder text)
   language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_column
 begin
   return query
     with due as (
-      select 'asset' as kind, a.id, 'uploads' as bucket, array[a.path] as paths, a.removed_at
+      select 'asset' as kind, a.id, 'uploads' as bucket, array[a.path] as paths, null as folder, a.removed_at
         from public.assets a
        where a.removed_at <= ledger.clock() - make_interval(secs => p_idle_seconds)
       union all
-      select 'generation', g.id, 'outputs', array(select o ->> 'path' from jsonb_array_elements(g.outputs) o), g.removed_at
+      select 'generation', g.id, 'outputs', array(select o ->> 'path' from jsonb_array_elements(g.outputs) o),
+             case when g.outputs = '[]' then g.user_id || '/' || g.id end, g.removed_at
         from public.generations g
        where g.files_removed_at is null and g.removed_at <= ledger.clock() - make_interval(secs => p_idle_seconds)
+      union all
+      -- it may have been poisoned between two of its files: what was stored is nobody's, since nobody paid for it
+      select 'generation', g.id, 'outputs', '{}', g.user_id || '/' || g.id, g.finished_at
+        from public.generations g
+       where g.error_code = 'refunded_by_operator' and g.files_removed_at is null and g.removed_at is null
+         and g.finished_at <= ledger.clock() - make_interval(secs => p_idle_seconds)
     ),
     claimed as (
       insert into backend.removal_leases as l (kind, id, leased_until)
@@ -115,9 +127,9 @@ begin
         where l.leased_until <= ledger.clock()
       returning l.kind, l.id
     )
-    select d.kind, d.id, d.bucket, d.paths from due d join claimed c on c.kind = d.kind and c.id = d.id;
+    select d.kind, d.id, d.bucket, d.paths, d.folder from due d join claimed c on c.kind = d.kind and c.id = d.id;
 end $$;
-comment on function backend.claim_removals(integer, integer, integer) is 'Leases what was marked as removed a while ago and still has files. kind: asset or generation.';
+comment on function backend.claim_removals(integer, integer, integer) is 'Leases what was removed, or refunded by the operator, a while ago and may still have files: at `paths`, or anything in `folder`. kind: asset or generation.';
 
 create function backend.remove_old_events(p_days integer, p_limit integer, p_dry_run boolean)
   returns table (what text, rows bigint)

@@ -531,6 +531,19 @@ def test_a_new_price_leaves_old_subscribers_alone(
     assert shown[0]["prices"][0]["amount_minor"] == 3900
 
 
+def test_a_pack_grants_what_its_price_says(world: World, buyer: Buyer) -> None:
+    """Amount and credits go together, also while the deployed file is older than the prices at Stripe."""
+    path = f"prices/{price_id(world, 'holdfast_pack_starter')}"
+    at_stripe(world, path, **{"metadata[holdfast_credits]": "11.5"})
+    try:
+        buyer.buy("starter")
+        assert buyer.available == "11.500"
+        shown = {pack["id"]: pack["credits"] for pack in world.http.get("/catalog").json()["packs"]}
+        assert shown["starter"] == "11.500"
+    finally:
+        at_stripe(world, path, **{"metadata[holdfast_credits]": "10.000"})
+
+
 @pytest.mark.parametrize("what", ["prices", "products"])
 def test_what_is_archived_is_not_sold(world: World, buyer: Buyer, what: str) -> None:
     """Archived at Stripe it is neither shown nor sold, while old invoices still grant; back again it sells."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ def test_sold(stripe: Stripe) -> None:
             "kind": "plan",
             "item_id": "pro",
             "interval": "month",
+            "credits": Decimal(30),
             "amount_minor": 2900,
             "currency": "usd",
             "lookup_key": f"key_{price}",
@@ -53,6 +55,7 @@ def test_sold(stripe: Stripe) -> None:
     ]
     assert stripe.row("select * from backend.find_price(%s)", f"key_{price}") == {
         "price_id": price,
+        "credits": Decimal(30),
         "amount_minor": 2900,
         "currency": "usd",
     }

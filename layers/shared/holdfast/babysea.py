@@ -287,7 +287,9 @@ class BabySeaClient:
         attempt = 1
         while True:
             remaining = max(deadline - self._clock(), 0.1)
-            timeout = httpx.Timeout(min(self._read_seconds, remaining), connect=min(3, remaining))
+            # one after the other, so both have to fit
+            connect = min(3, remaining / 4)
+            timeout = httpx.Timeout(min(self._read_seconds, remaining - connect), connect=connect)
             reply: _Reply
             try:
                 response = self._http.request(

@@ -8,6 +8,7 @@ object's own key keeps it from taking effect twice (sql/migrations/0013).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, LiteralString
 
@@ -77,15 +78,12 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class SellablePrice:
-    """A price that can be bought now. `amount_minor` is in the currency's minor unit."""
+    """A price that can be bought now. `amount_minor` is in the currency's minor unit; `credits` is what it grants."""
 
     price_id: str
-    kind: str
-    item_id: str
-    interval: str | None
+    credits: Decimal
     amount_minor: int
     currency: str
-    lookup_key: str
 
 
 class BillingStore:
@@ -176,17 +174,18 @@ class BillingStore:
         )
         return Outcome(row["outcome"])
 
-    def sellable_prices(self) -> list[SellablePrice]:
-        """Return what can be bought now."""
-        return [
-            SellablePrice(**row)
-            for row in self._database.all("select * from backend.list_catalog()")
-        ]
+    def sellable_prices(self) -> dict[str, SellablePrice]:
+        """Return what can be bought now, by lookup key."""
+        rows = self._database.all(
+            "select lookup_key, price_id, credits, amount_minor, currency"
+            " from backend.list_catalog()"
+        )
+        return {row.pop("lookup_key"): SellablePrice(**row) for row in rows}
 
-    def sellable_price(self, lookup_key: str) -> tuple[str, int, str] | None:
-        """Return id, amount and currency of the price to sell under a lookup key, if it is mirrored."""
+    def sellable_price(self, lookup_key: str) -> SellablePrice | None:
+        """Return the price to sell under a lookup key, if it is mirrored."""
         rows = self._database.all("select * from backend.find_price(%s)", (lookup_key,))
-        return (rows[0]["price_id"], rows[0]["amount_minor"], rows[0]["currency"]) if rows else None
+        return SellablePrice(**rows[0]) if rows else None
 
     def _record(self, query: LiteralString, event: StripeEvent | None, *fields: object) -> Outcome:
         row = self._database.one(query, (_gate(event), *fields))

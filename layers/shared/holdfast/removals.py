@@ -19,12 +19,13 @@ class Removable(StrEnum):
 
 @dataclass(frozen=True)
 class Removal:
-    """Files to remove, and whose they are."""
+    """Files to remove, and whose they are: those at `paths`, and whatever lies in `folder`."""
 
     kind: Removable
     id: UUID
     bucket: str
     paths: tuple[str, ...]
+    folder: str | None = None
 
 
 class RemovalStore:
@@ -49,19 +50,23 @@ class RemovalStore:
             raise NotFoundError("There is no such generation.")
         if row["outcome"] == "not_final":
             raise NotFinishedError("It is still under way. Cancel it first.")
-        return Removal(Removable.GENERATION, generation_id, bucket, tuple(row["paths"]))
+        return Removal(
+            Removable.GENERATION, generation_id, bucket, tuple(row["paths"]), row["folder"]
+        )
 
     def finish(self, removal: Removal) -> None:
         """Note that the files are gone."""
         self._database.one("select backend.finish_removal(%s, %s)", (removal.kind, removal.id))
 
     def claim(self, *, limit: int, idle_seconds: int, lease_seconds: int) -> list[Removal]:
-        """Lease what was marked a while ago and still has files."""
+        """Lease what was marked, or refunded by the operator, a while ago and may still have files."""
         rows = self._database.all(
             "select * from backend.claim_removals(%s, %s, %s)", (limit, idle_seconds, lease_seconds)
         )
         return [
-            Removal(Removable(row["kind"]), row["id"], row["bucket"], tuple(row["paths"]))
+            Removal(
+                Removable(row["kind"]), row["id"], row["bucket"], tuple(row["paths"]), row["folder"]
+            )
             for row in rows
         ]
 

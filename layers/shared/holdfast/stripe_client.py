@@ -20,7 +20,7 @@ from holdfast.errors import ProviderError, UnavailableError
 if TYPE_CHECKING:
     from stripe.params.checkout import SessionCreateParams
 
-_CONNECT_SECONDS = 2.0
+CONNECT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def connect(
     return stripe.StripeClient(
         api_key,
         base_addresses=base,
-        http_client=http or stripe.RequestsClient(timeout=(_CONNECT_SECONDS, read_seconds)),
+        http_client=http or stripe.RequestsClient(timeout=(CONNECT_SECONDS, read_seconds)),
         max_network_retries=retries,
     )
 

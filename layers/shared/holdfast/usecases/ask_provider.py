@@ -8,6 +8,8 @@ callback, so it does not matter which comes first.
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 from uuid import UUID
@@ -20,12 +22,15 @@ from holdfast.babysea_models import (
     NotCancelable,
     Unknown,
 )
-from holdfast.errors import ProviderError
+from holdfast.errors import ProviderError, ProviderUnavailableError
 from holdfast.generations import GenerationStore, ProviderResult
 from holdfast.observability import count, logger
 from holdfast.recovery import RecoveryStore
 from holdfast.settle_queue import SettleQueue
 from holdfast.vocabulary import GenerationStatus, ProviderStatus
+
+SEARCH_SECONDS = 8
+"""How long a search of the provider's list begins new pages."""
 
 _PAGE = 100
 _PAGES_MAX = 20
@@ -41,11 +46,14 @@ class ProviderInquiry:
         recovery: RecoveryStore,
         provider: BabySeaClient,
         queue: SettleQueue,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._generations = generations
         self._recovery = recovery
         self._provider = provider
         self._queue = queue
+        self._clock = clock
 
     def look(self, generation_id: UUID, provider_generation_id: str) -> GenerationStatus | None:
         """Record what the provider says of a generation, and return where it stands then."""
@@ -100,11 +108,15 @@ class ProviderInquiry:
         Return the provider's ids of what may be this request, by its inputs and its time.
 
         The provider keeps no idempotency key in its records, so equal requests cannot be told apart; they need not be.
+        Raises `ProviderUnavailableError` when the whole list cannot be read in time: half a list proves nothing.
         """
         wanted = json.loads(request)
         since = datetime.now(UTC) - timedelta(seconds=age_seconds) - _CLOCK_SKEW
+        ends_at = self._clock() + SEARCH_SECONDS
         found: list[str] = []
         for number in range(_PAGES_MAX):
+            if self._clock() >= ends_at:
+                raise ProviderUnavailableError(reason="provider: its list takes too long to read")
             page = self._provider.list_generations(limit=_PAGE, offset=number * _PAGE)
             found += [
                 record.generation_id

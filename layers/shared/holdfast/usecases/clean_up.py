@@ -9,6 +9,7 @@ from holdfast.errors import HoldfastError
 from holdfast.observability import count, logger
 from holdfast.removals import RemovalStore
 from holdfast.storage import StorageSigner
+from holdfast.usecases.remove_files import remove_files
 
 BATCH = 200
 IDLE_SECONDS = 300
@@ -59,7 +60,7 @@ class Cleaner:
             )
             for removal in batch:
                 try:
-                    self._storage.remove(removal.paths, bucket=removal.bucket)
+                    remove_files(self._storage, removal)
                     self._removals.finish(removal)
                 except HoldfastError as trouble:
                     failed += 1

@@ -62,7 +62,7 @@ class Checkout:
 
     def offers(self) -> CatalogView:
         """Return what can really be bought: entries of the catalogue whose price is active at Stripe."""
-        prices = {price.lookup_key: price for price in self._billing.sellable_prices()}
+        prices = self._billing.sellable_prices()
         packs = ((pack, prices.get(pack.lookup_key)) for pack in self._catalog.packs)
         plans = ((plan, _plan_prices(plan, prices)) for plan in self._catalog.plans)
         return CatalogView(
@@ -70,7 +70,7 @@ class Checkout:
                 PackView(
                     id=pack.id,
                     name=pack.name,
-                    credits=pack.credits,
+                    credits=price.credits,
                     amount_minor=price.amount_minor,
                     currency=price.currency,
                 )
@@ -97,18 +97,18 @@ class Checkout:
         if pack is None:
             raise _unknown("pack_id", "There is no such pack.")
         urls = self._frontend.checkout_urls(success_path, cancel_path)
-        price_id, amount_minor, currency = self._price(pack.lookup_key)
+        price = self._price(pack.lookup_key)
         offer = Offer(
             kind="pack",
             item_id=pack.id,
             interval=None,
-            credits=pack.credits,
-            amount_minor=amount_minor,
-            currency=currency,
+            credits=price.credits,
+            amount_minor=price.amount_minor,
+            currency=price.currency,
             priority=pack.priority,
             expires_days=pack.expires_days,
         )
-        return self._start(user_id, offer, price_id, urls)
+        return self._start(user_id, offer, price, urls)
 
     def subscribe(
         self, user_id: UUID, plan_id: str, interval: str, success_path: str, cancel_path: str
@@ -120,18 +120,18 @@ class Checkout:
         if plan.price(interval) is None:
             raise _unknown("interval", "The plan is not sold for such a period.")
         urls = self._frontend.checkout_urls(success_path, cancel_path)
-        price_id, amount_minor, currency = self._price(plan.lookup_key(interval))
+        price = self._price(plan.lookup_key(interval))
         offer = Offer(
             kind="plan",
             item_id=plan.id,
             interval=interval,
-            credits=plan.credits,
-            amount_minor=amount_minor,
-            currency=currency,
+            credits=price.credits,
+            amount_minor=price.amount_minor,
+            currency=price.currency,
             priority=plan.priority,
             expires_days=None,
         )
-        return self._start(user_id, offer, price_id, urls, trial_days=plan.trial_days)
+        return self._start(user_id, offer, price, urls, trial_days=plan.trial_days)
 
     def status(self, user_id: UUID, session_id: str) -> CheckoutStatusView:
         """Return what became of the caller's own session; raises `NotFoundError`."""
@@ -167,13 +167,15 @@ class Checkout:
         self,
         user_id: UUID,
         offer: Offer,
-        price_id: str,
+        price: SellablePrice,
         urls: tuple[str, str],
         *,
         trial_days: int = 0,
     ) -> CheckoutView:
         purchase_id = self._purchases.create(user_id, offer, per_hour=self._per_hour)
-        order = CheckoutOrder(purchase_id, user_id, price_id, offer.kind == "plan", trial_days)
+        order = CheckoutOrder(
+            purchase_id, user_id, price.price_id, offer.kind == "plan", trial_days
+        )
         session = self._with_customer(
             user_id, lambda customer_id: self._stripe.create_session(order, customer_id, *urls)
         )
@@ -200,8 +202,8 @@ class Checkout:
                     self._customers.forget(customer_id)
         raise UnavailableError(reason="stripe: each new customer is deleted at once", retry_after=5)
 
-    def _price(self, lookup_key: str) -> tuple[str, int, str]:
-        """Return id, amount and currency of the price to sell; asked of Stripe when it is not mirrored."""
+    def _price(self, lookup_key: str) -> SellablePrice:
+        """Return the price to sell, asked of Stripe when it is not mirrored."""
         found = self._billing.sellable_price(lookup_key)
         if found is None:
             ticket = self._billing.take_ticket()
@@ -218,12 +220,10 @@ class Checkout:
 
 
 def _plan_prices(plan: Plan, prices: dict[str, SellablePrice]) -> list[PlanPriceView]:
-    found = (prices.get(plan.lookup_key(price.interval)) for price in plan.prices)
+    found = ((each.interval, prices.get(plan.lookup_key(each.interval))) for each in plan.prices)
     return [
-        PlanPriceView(
-            interval=price.interval or "", amount_minor=price.amount_minor, currency=price.currency
-        )
-        for price in found
+        PlanPriceView(interval=interval, amount_minor=price.amount_minor, currency=price.currency)
+        for interval, price in found
         if price is not None
     ]
 

@@ -21,6 +21,7 @@ from holdfast.observability import count, logger
 from holdfast.profiles import Adjusted, ProfileStore
 from holdfast.removals import Removal, RemovalStore
 from holdfast.storage import OUTPUTS, UPLOADS, StorageSigner
+from holdfast.usecases.remove_files import remove_files
 from holdfast.views import AdjustmentView, AlertsView, AlertView, AssetsView, AssetView
 from holdfast.vocabulary import credits as to_credits
 
@@ -176,5 +177,5 @@ class AccountManager:
 
     def _remove(self, removal: Removal) -> None:
         # marked already: should storage be away, the cleaning removes the files later
-        self._storage.remove(removal.paths, bucket=removal.bucket)
+        remove_files(self._storage, removal)
         self._removals.finish(removal)
