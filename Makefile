@@ -127,9 +127,15 @@ deploy-check: .venv/dev.stamp build ## deploy the built bundle for real, to a Cl
 verify: .venv/local.stamp ## prove the books of the database DATABASE_URL: audit and seals (SEAL=ID:HASH from the sweep's log)
 	@$(PY) -m tools.verify $(if $(SEAL),--seal "$(SEAL)")
 
+# --name='value' if the variable is given, safe from the shell whatever is in it
+option = $(if $(value $(1)),--$(2)='$(subst ','\'',$(value $(1)))')
+
 .PHONY: ops
-ops: .venv/local.stamp ## show what is stuck in the database DATABASE_URL, why and since when (RETRY=id, REFUND=id, YES=1)
-	@$(PY) -m tools.ops $(if $(RETRY),--retry "$(RETRY)") $(if $(REFUND),--refund "$(REFUND)") $(if $(YES),--yes)
+ops: .venv/local.stamp ## what is stuck in DATABASE_URL (RETRY=id, REFUND=id); REPORT=1; ADJUST=user CREDITS=n, ROLE=r USER_ID=user, WELCOME=n, each with REASON= (KEY=, YES=1)
+	@$(PY) -m tools.ops $(call option,RETRY,retry) $(call option,REFUND,refund) $(if $(REPORT),--report) \
+		$(call option,ADJUST,adjust) $(call option,CREDITS,credits) $(call option,WELCOME,welcome) \
+		$(call option,ROLE,role) $(call option,USER_ID,user-id) \
+		$(call option,REASON,reason) $(call option,KEY,key) $(if $(YES),--yes)
 
 .PHONY: stripe-catalog
 stripe-catalog: .venv/local.stamp ## bring Stripe (STRIPE_API_KEY) up to date with the catalogue: shows the plan, then asks (YES=1)

@@ -1886,16 +1886,18 @@ declare
   v_cancel text;
 begin
   select * into g from public.generations where id = p_generation for update;
+  if not found or g.status <> 'queued' then
+    return 'ignored';
+  end if;
+  -- by the id alone: asked for rows without a provider's id, the planner may walk all that ever were
   update backend.dispatches
      set sent_at = null,
          leased_until = null,
          wake_at = ledger.clock() + make_interval(secs => p_seconds),
          last_error = p_error
-   where generation_id = p_generation and provider_generation_id is null and finished_at is null
+   where generation_id = p_generation
   returning cancel_reason into v_cancel;
-  if not found or g.status <> 'queued' then
-    return 'ignored';
-  elsif v_cancel is not null then
+  if v_cancel is not null then
     perform backend.end_canceled(g, v_cancel, 'never sent');
     return 'canceled';
   end if;

@@ -8,6 +8,6 @@ from rich.console import Console
 def is_agreed(console: Console) -> bool:
     """Ask whether to go on; no answer is a no."""
     try:
-        return console.input("Do it? [y/N] ").strip().lower() in {"y", "yes"}
+        return console.input("Do it? [y/N] ", markup=False).strip().lower() in {"y", "yes"}
     except EOFError:
         return False

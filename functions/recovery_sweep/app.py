@@ -21,21 +21,25 @@ from holdfast.observability import init_sentry, logger, observed
 from holdfast.reconciliation import ReconciliationStore
 from holdfast.recovery import RecoveryStore
 from holdfast.settle_queue import SettleQueue
-from holdfast.stripe_client import connect
+from holdfast.stripe_client import CONNECT_SECONDS, connect
 from holdfast.stripe_reader import StripeReader
 from holdfast.usecases.apply_stripe import StripeApplier
-from holdfast.usecases.ask_provider import ProviderInquiry
+from holdfast.usecases.ask_provider import SEARCH_SECONDS, ProviderInquiry
 from holdfast.usecases.dispatch import Dispatcher
 from holdfast.usecases.reconcile import Reconciler
 from holdfast.usecases.recover import Patience, RecoverySweep
 from holdfast.usecases.send_alerts import AlertSender
 
-# What is begun must be able to end in time. One generation asks the provider three times at most (look, cancel, look
-# again), one object of Stripe's four times (its page, itself, its price, its product); no call is repeated here, the
-# next sweep does that.
+# What is begun must be able to end in time. The longest that one generation asks the provider: send it again, search
+# the list (its last page begins when the search's time ends), look. One object of Stripe's: its page, itself, its
+# price, its product; no call is repeated here, the next sweep does that.
 PROVIDER_SECONDS = 8
 STRIPE_READ_SECONDS = 4
-STOP_BEFORE_MILLISECONDS = 27_000
+_LONGEST_STEP_SECONDS = max(
+    3 * PROVIDER_SECONDS + SEARCH_SECONDS, 4 * (CONNECT_SECONDS + STRIPE_READ_SECONDS)
+)
+_QUERIES_AND_QUEUE_SECONDS = 3
+STOP_BEFORE_MILLISECONDS = 1000 * (_LONGEST_STEP_SECONDS + _QUERIES_AND_QUEUE_SECONDS)
 
 settings = config.load(config.RecoverySweepSettings)
 database = Database(settings.database_url)

@@ -1,5 +1,5 @@
 """
-Every way out of a function, caught where it leaves the process: psycopg, httpx and boto3.
+Every way out of a function, caught where it leaves the process: psycopg, httpx, requests and boto3.
 
 Before each call the actor lets others run. Then the seed decides whether the function is killed before or after it, the
 answer is lost, or the other side is not there.
@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 from unittest.mock import patch
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import UUID
 
 import boto3
 import httpx
 import psycopg
+import requests
 from botocore.exceptions import (  # type: ignore[import-untyped]
     EndpointConnectionError,
     ReadTimeoutError,
@@ -32,7 +33,6 @@ from tests.chaos.scheduler import Actor, current
 from tests.chaos.virtual_time import GUC
 
 _HOLD_PERCENT = 25
-_HTTP_TIMEOUT = 20.0
 
 
 class Outside(Protocol):
@@ -184,6 +184,7 @@ class Boundary:
         with contextlib.ExitStack() as stack:
             stack.enter_context(patch("holdfast.database._connect", self._line))
             stack.enter_context(patch("httpx.HTTPTransport.handle_request", handle_request))
+            stack.enter_context(patch("requests.adapters.HTTPAdapter.send", _sending()))
             stack.enter_context(
                 patch("httpx._transports.default.create_ssl_context", lambda **_: context())
             )
@@ -207,32 +208,79 @@ class Boundary:
             self._idle.pop().close()
 
 
-def _http(request: httpx.Request) -> httpx.Response:
+class _NoAnswerError(Exception):
+    """What a client of HTTP has to make an error of its own of."""
+
+
+class _UnreachableError(_NoAnswerError):
+    pass
+
+
+class _LostError(_NoAnswerError):
+    pass
+
+
+class _LateError(_NoAnswerError):
+    pass
+
+
+def _exchange(
+    method: str, url: str, headers: Mapping[str, str], body: bytes, patience: float
+) -> Response:
+    """Send a request to who is at its address; `patience` is how long the client waits for the answer, in seconds."""
     actor = current()
     assert actor
     world = actor.scheduler.world
-    service, stand_in = world.server(request.url.host, request.url.port)
-    if service == "provider" and request.url.path.startswith("/out/"):
+    parts = urlsplit(url)
+    service, stand_in = world.server(parts.hostname, parts.port)
+    if service == "provider" and parts.path.startswith("/out/"):
         service = "files"
-    key = request.headers.get("idempotency-key", "")
-    call = Call(f"{service} {request.method} {request.url.path} {key}".rstrip(), faults.HTTP)
+    known = {name.lower(): value for name, value in headers.items()}
+    key = known.get("idempotency-key", "")
+    call = Call(f"{service} {method} {unquote(parts.path)} {key}".rstrip(), faults.HTTP)
     if call.fault == "unreachable" or world.is_away(service):
         call.note(" -> unreachable")
-        raise httpx.ConnectError("unreachable", request=request)
+        raise _UnreachableError
     if call.fault == "answered 503":
         call.note()
-        return httpx.Response(503, content=b"<html>busy</html>", request=request)
-    answer = _served(stand_in, request)
+        return Response(503, b"<html>busy</html>")
+    answer: Response = stand_in.handle(
+        Request(
+            method=method,
+            path=unquote(parts.path),
+            query=dict(parse_qsl(parts.query, keep_blank_values=True)),
+            headers={"host": parts.netloc, **known},
+            body=body,
+            raw_path=parts.path,
+            raw_query=parts.query,
+        )
+    )
+    answer.headers.setdefault("content-length", str(len(answer.body)))
     if call.fault == "killed after":
         call.kill("after")
     if call.fault == "answer lost":
         call.note()
-        raise httpx.ReadError("the answer was lost", request=request)
+        raise _LostError
     if call.fault == "answer too late":
         call.note()
-        actor.sleep(_HTTP_TIMEOUT)
-        raise httpx.ReadTimeout("the answer is too late", request=request)
+        actor.sleep(patience)
+        raise _LateError
     call.note(f" -> {answer.status}")
+    return answer
+
+
+def _http(request: httpx.Request) -> httpx.Response:
+    patience = request.extensions["timeout"]["read"]
+    try:
+        answer = _exchange(
+            request.method, str(request.url), request.headers, request.read(), patience
+        )
+    except _UnreachableError:
+        raise httpx.ConnectError("unreachable", request=request) from None
+    except _LostError:
+        raise httpx.ReadError("the answer was lost", request=request) from None
+    except _LateError:
+        raise httpx.ReadTimeout("the answer is too late", request=request) from None
     return httpx.Response(
         answer.status,
         headers=answer.headers,
@@ -241,20 +289,38 @@ def _http(request: httpx.Request) -> httpx.Response:
     )
 
 
-def _served(stand_in: StandIn, request: httpx.Request) -> Response:
-    raw_path, _, raw_query = request.url.raw_path.decode().partition("?")
-    seen = Request(
-        method=request.method,
-        path=unquote(raw_path),
-        query=dict(parse_qsl(raw_query, keep_blank_values=True)),
-        headers={name.lower(): value for name, value in request.headers.items()},
-        body=request.read(),
-        raw_path=raw_path,
-        raw_query=raw_query,
-    )
-    answer = stand_in.handle(seen)
-    answer.headers.setdefault("content-length", str(len(answer.body)))
-    return answer
+def _sending() -> Any:
+    """Return what stands for `requests.adapters.HTTPAdapter.send`, which Stripe's client uses."""
+    original = requests.adapters.HTTPAdapter.send
+
+    def send(
+        adapter: Any,
+        request: requests.PreparedRequest,
+        *args: Any,
+        timeout: Any = None,
+        **options: Any,
+    ) -> requests.Response:
+        actor = current()
+        if actor is None or not actor.invocations:
+            return original(adapter, request, *args, timeout=timeout, **options)
+        body = request.body or b""
+        body = body.encode() if isinstance(body, str) else body
+        try:
+            found = _exchange(
+                request.method or "", request.url or "", request.headers, body, timeout[1]
+            )
+        except _UnreachableError:
+            raise requests.ConnectionError("unreachable") from None
+        except _LostError:
+            raise requests.ConnectionError("the answer was lost") from None
+        except _LateError:
+            raise requests.ReadTimeout("the answer is too late") from None
+        answer = requests.Response()
+        answer.status_code, answer._content = found.status, found.body
+        answer.headers.update(found.headers)
+        return answer
+
+    return send
 
 
 class _Body(httpx.SyncByteStream):

@@ -154,12 +154,7 @@ class Books:
         """Say by which fault of the provider's its bill could not be passed on; None if by none."""
         if job.status == "canceled":
             return "canceled, billed all the same" if not job.script.credits_refunded else None
-        entries = [
-            e.kind
-            for e in self._world.babysea.account.ledger
-            if e.generation_id == job.generation_id
-        ]
-        if "refund" in entries[:-1]:
+        if job.generation_id in self._world.babysea.canceled:
             return "success after a cancel"
         life = self._world.babysea.behaviour.file_life
         if row["error_code"] and row["error_code"].startswith("output_"):

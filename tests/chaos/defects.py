@@ -13,6 +13,7 @@ from holdfast.babysea_models import Refused, Unknown
 from holdfast.errors import HoldfastError
 from holdfast.generations import GenerationStore, Recorded, ResultOutcome
 from holdfast.usecases.apply_callback import CallbackReceiver
+from holdfast.usecases.reconcile import Reconciler
 from holdfast.usecases.recover import RecoverySweep
 from holdfast.usecases.settle_generation import GenerationSettler
 from holdfast.vocabulary import GenerationStatus
@@ -142,6 +143,9 @@ DEFECTS: dict[str, Defect] = {
     "no answer counts as a refusal": Defect(part=(BabySeaClient, "generate", _generate_or_refuse)),
     "what an earlier worker stored is forgotten": Defect(
         part=(GenerationSettler, "_stored_before", lambda *_: {})
+    ),
+    "a payment of which no event came is not looked for": Defect(
+        part=(Reconciler, "_pass", lambda *_: None)
     ),
     "a lost settlement is not sent again": Defect(
         part=(RecoverySweep, "_recover", _recover_but_not_storing)

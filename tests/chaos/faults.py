@@ -40,7 +40,7 @@ QUEUE = {
 }
 ANSWER = {"answer lost": 2.0}
 CALLBACK = {"lost": 4.0, "late": 5.0, "twice": 5.0}
-PAYMENT = {"late": 5.0, "twice": 8.0}
+PAYMENT = {"late": 5.0, "twice": 8.0, "lost": 8.0}
 SWEEP = {"missed": 4.0, "twice": 8.0}
 JOB = {
     "fails": 6.0,
@@ -59,7 +59,7 @@ JOB = {
 }
 BUSY = {"overloaded": 3.0, "internal error": 2.0, "rate limited": 2.0}
 REFUSAL = {"content policy": 1.5, "bad input": 1.0, "no such provider": 1.0}
-SERVICES = ("database", "provider", "storage", "queue", "files")
+SERVICES = ("database", "provider", "storage", "queue", "files", "stripe")
 OUTAGE_PERCENT = 20.0
 _LENGTHS = (5.0, 30.0, 120.0, 600.0)
 _LONG_AWAY = ("provider", "storage", "queue")

@@ -27,6 +27,7 @@ PARAMETERS = {
     "SupabaseJwtAlgorithm": "HS256",
     "FrontendUrl": "http://localhost:8000",
     "BabyseaBaseUrl": "http://127.0.0.1:54322",
+    "StripeApiBase": "http://127.0.0.1:54323",
     "OutputOrigins": "http://127.0.0.1:54322",
     "MaxActiveGenerations": "4",
     "GenerationsPerHour": "20",

@@ -11,9 +11,10 @@ from typing import Any
 
 from holdfast.babysea import BabySeaClient
 from holdfast.output_copier import OutputCopier
+from holdfast.usecases.ask_provider import ProviderInquiry
 from tests.chaos.scheduler import current
 
-_MODULES = ("holdfast", "local.standins.babysea")
+_MODULES = ("holdfast", "local.standins.babysea", "local.standins.stripe")
 GUC = "chaos.now"
 
 CLOCK = f"""
@@ -63,7 +64,7 @@ class _Datetime(datetime, metaclass=_KindOfDatetime):
 
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
-    """Show the virtual time to the product and to the provider while an actor runs."""
+    """Show the virtual time to the product, the provider and Stripe while an actor runs."""
     undo: list[tuple[dict[str, Any], str, Any]] = []
 
     def put(namespace: dict[str, Any], name: str, value: Any) -> None:
@@ -78,7 +79,7 @@ def installed() -> Iterator[None]:
                 elif value is datetime:
                     put(vars(module), attribute, _Datetime)
     # defaults are bound when the class is made
-    for function in (BabySeaClient.__init__, OutputCopier.__init__):
+    for function in (BabySeaClient.__init__, OutputCopier.__init__, ProviderInquiry.__init__):
         put(function.__kwdefaults__, "clock", _Time.time)
     put(BabySeaClient.__init__.__kwdefaults__, "sleep", _Time.sleep)
     put(BabySeaClient.__init__.__kwdefaults__, "jitter", lambda: 0.5)

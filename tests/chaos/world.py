@@ -7,14 +7,16 @@ import hashlib
 import hmac
 import itertools
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import Any, cast
 from unittest.mock import patch
+from urllib.parse import urlencode
 
 from local.event_sources import batch_event, failed_ids
 from local.payload import HttpRequest, build_event, match_path
@@ -23,14 +25,19 @@ from local.standins.babysea import BabySea
 from local.standins.babysea_behaviour import Behaviour
 from local.standins.babysea_job import Job
 from local.standins.babysea_webhooks import Delivery
-from local.standins.server import StandIn
+from local.standins.server import Request, StandIn
+from local.standins.stripe import Stripe
 from local.standins.supabase import Supabase
 from tests.chaos import faults
 from tests.chaos.faults import Plan
 from tests.chaos.functions import PARAMETERS, Crash, Functions
 from tests.chaos.scheduler import START, Action, Scheduler, current
 
-FACES = {"provider": PARAMETERS["BabyseaBaseUrl"], "storage": PARAMETERS["SupabaseUrl"]}
+FACES = {
+    "provider": PARAMETERS["BabyseaBaseUrl"],
+    "storage": PARAMETERS["SupabaseUrl"],
+    "stripe": PARAMETERS["StripeApiBase"],
+}
 CHAOS_SECONDS = 600.0
 _QUEUE_MEAN_SECONDS = 0.3
 _SCRIPTS: dict[str, dict[str, Any]] = {
@@ -106,6 +113,57 @@ class ChaosBabySea(BabySea):
 
     url = FACES["provider"]  # type: ignore[assignment]
 
+    def note_cancels(self) -> None:
+        """Remember from now on which jobs were canceled, whatever becomes of them later."""
+        self.canceled: set[str] = set()
+        cancel = self._jobs.cancel
+
+        def noting(generation_id: str) -> dict[str, Any]:
+            answer = cancel(generation_id)
+            if answer["generation_status"] == "canceled":
+                self.canceled.add(generation_id)
+            return answer
+
+        self._jobs.cancel = noting  # type: ignore[method-assign]
+
+
+class ChaosStripe(Stripe):
+    """Stripe at an address that does not change, with its events delivered by the world."""
+
+    url = FACES["stripe"]  # type: ignore[assignment]
+
+    def __init__(self, api_key: str, webhook_secret: str) -> None:
+        super().__init__(api_key, "http://127.0.0.1:1/webhooks/stripe", webhook_secret)
+        self._key = api_key
+
+    def sell(self, user_id: str, purchase_id: str) -> str:
+        """Open a page on which a purchase of ten dollars is paid; return its session."""
+        order = {
+            "mode": "payment",
+            "client_reference_id": purchase_id,
+            "metadata[user_id]": user_id,
+            "success_url": "http://localhost:8000/",
+            "line_items[0][quantity]": "1",
+            "line_items[0][price_data][currency]": "usd",
+            "line_items[0][price_data][unit_amount]": "1000",
+            "line_items[0][price_data][product_data][name]": "starter",
+        }
+        answer = self.handle(
+            Request(
+                "POST",
+                "/v1/checkout/sessions",
+                {},
+                {"host": "127.0.0.1", "authorization": f"Bearer {self._key}"},
+                urlencode(order).encode(),
+            )
+        )
+        assert answer.status == 200, answer.body
+        return str(json.loads(answer.body)["id"])
+
+    def mark_delivered(self, event_id: str) -> None:
+        """Note that the webhook took an event."""
+        self._mark_delivered(event_id)
+
 
 class World:
     """One run's surroundings. Everything that happens in it is an actor of `scheduler`."""
@@ -133,11 +191,15 @@ class World:
         self._visibility = float(spec.visibility_timeout)
         self._receives = spec.max_receive_count or 1
         self._arn = spec.arn
+        self._names: dict[str, str] = {}
         self.babysea = self._provider()
+        self.stripe = ChaosStripe(secrets["STRIPE_API_KEY"], secrets["STRIPE_WEBHOOK_SECRET"])
+        self.stripe.webhooks.send = self._send_payments  # type: ignore[method-assign]
 
     def close(self) -> None:
-        """Free the provider's port, which nobody used."""
+        """Free the ports, which nobody used."""
         self.babysea._server.server_close()
+        self.stripe._server.server_close()
 
     # --- the provider ---
 
@@ -166,6 +228,7 @@ class World:
             )
         provider._plans = cast("Any", _Scripts(self._script))
         provider._refusals = cast("Any", _Scripts(self._refusal))
+        provider.note_cancels()
         provider.webhooks._post = self._deliver  # type: ignore[method-assign]
         return provider
 
@@ -246,7 +309,12 @@ class World:
 
     def server(self, host: str | None, port: int | None) -> tuple[str, StandIn]:
         """Return who answers at an address, and what the service is called."""
-        for service, stand_in in (("provider", self.babysea), ("storage", self.supabase)):
+        everybody = (
+            ("provider", self.babysea),
+            ("storage", self.supabase),
+            ("stripe", self.stripe),
+        )
+        for service, stand_in in everybody:
             if FACES[service].endswith(f":{port}"):
                 return service, stand_in
         raise AssertionError(f"nobody is at {host}:{port}")
@@ -342,16 +410,30 @@ class World:
         elif answer.get("claimed") or answer.get("failed"):
             self.scheduler.note(f"swept: {answer}")
 
-    def pay(self, event: dict[str, Any]) -> None:
-        """Deliver a payment event until it is accepted, as Stripe does; now and then more than once."""
-        number = event["id"]
-        fault = self.plan.draw(number, faults.PAYMENT)
-        for copy in ("", "-again") if fault == "twice" else ("",):
-            self.scheduler.after(
-                60 if fault == "late" else 0,
-                f"{number}{copy}",
-                lambda: self._deliver_payment(event),
-            )
+    def pay(self, name: str, user_id: str, purchase_id: str) -> None:
+        """Let a user pay a purchase on Stripe's page; its event is delivered as the seed wants."""
+        session = self.stripe.sell(user_id, purchase_id)
+        self._names[session] = name
+        self.scheduler.note("paid")
+        self.stripe.pay(session)
+
+    def _send_payments(self, events: Sequence[dict[str, Any]]) -> threading.Event:
+        """Deliver events until they are accepted, as Stripe does; now and then more than once, or never."""
+        for event in events:
+            if event["type"] != "checkout.session.completed":
+                continue
+            name = f"payment of {self._names[event['data']['object']['id']]}"
+            fault = self.plan.draw(name, faults.PAYMENT)
+            if fault == "lost":
+                self.scheduler.note(f"{name} *** lost")
+                continue
+            for copy in ("", "-again") if fault == "twice" else ("",):
+                self.scheduler.after(
+                    60 if fault == "late" else 0,
+                    f"{name}{copy}",
+                    lambda event=event: self._deliver_payment(event),  # type: ignore[misc]
+                )
+        return threading.Event()
 
     def _deliver_payment(self, event: dict[str, Any]) -> None:
         actor = current()
@@ -363,5 +445,6 @@ class World:
             signed = hmac.new(secret, f"{moment}.".encode() + body, hashlib.sha256).hexdigest()
             header = {"stripe-signature": f"t={moment},v1={signed}"}
             if self.http("POST", "/webhooks/stripe", body, header).status == 200:
+                self.stripe.mark_delivered(event["id"])
                 return
             actor.sleep(wait)

@@ -1,35 +1,16 @@
-"""`make ops`: the table of what is stuck, and commands that say what they will do first."""
+"""`make ops`: the table of what is stuck, reports, and commands that say what they will do first."""
 
 from __future__ import annotations
 
-import io
+import re
 
 import pytest
-from rich.console import Console
 
 from tests.clock import Clock
-from tests.factories import Backend, new_user
-from tools import ops
+from tests.factories import Backend, Order, new_key, new_user
+from tests.terminal import Terminal
 
 pytestmark = pytest.mark.own_database
-
-
-class Terminal:
-    """Run the command as an operator would, with what is typed given before."""
-
-    def __init__(self, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("DATABASE_URL", backend.db.url("postgres"))
-        self._monkeypatch = monkeypatch
-        self.printed = ""
-
-    def run(self, *arguments: str, typed: str = "") -> int:
-        """Return the exit status; `printed` is what it said."""
-        self._monkeypatch.setattr("sys.stdin", io.StringIO(typed))
-        console = Console(file=io.StringIO(), width=240, highlight=False)
-        status = ops.main(list(arguments), console)
-        assert isinstance(console.file, io.StringIO)
-        self.printed = console.file.getvalue()
-        return status
 
 
 @pytest.fixture
@@ -117,3 +98,52 @@ def test_what_is_over(terminal: Terminal, backend: Backend) -> None:
     backend.refuse(generation)
     assert terminal.run("--refund", str(generation), "--yes") == 1
     assert "nothing to do" in terminal.printed
+
+
+class TestReports:
+    """`REPORT=1`."""
+
+    def test_nothing_yet(self, terminal: Terminal) -> None:
+        """Each report of an empty database is one line."""
+        assert terminal.run("--report") == 0
+
+        lines = terminal.printed.splitlines()
+        assert len(lines) == 6
+        assert all(line.endswith(": nothing") for line in lines)
+
+    def test_figures(self, terminal: Terminal, backend: Backend, clock: Clock) -> None:
+        """Each table shows its figures; a purchase of yesterday is not in today's."""
+        backend.checkout_event(backend.open_purchase(credits_=10, amount_minor=1000))
+        clock.advance(days=1)
+        backend.checkout_event(backend.open_purchase(credits_=25, amount_minor=2500))
+        user = new_user()
+        backend.ledger.grant(user, 3)
+        done = backend.create(Order(user, 3, 2, model="baby/one"))["generation_id"]
+        backend.db.connection("postgres").execute(
+            """update backend.dispatches set price =
+               '{"unit_credits": "0.5", "units_per_output": 1, "output_count": 2}'"""
+        )
+        provider_id = new_key("gen")
+        backend.submit(done, provider_id)
+        backend.callback(provider_id, "succeeded", urls=["https://m.test/0", "https://m.test/1"])
+        backend.complete(done, 1)
+        backend.refuse(backend.queued(), "content_rejected")
+        waiting = backend.queued(cost=7)
+
+        assert terminal.run("--report") == 0
+
+        by_state, today, failed, revenue, refunds, oldest = re.split(
+            r"(?<=╯|┘)\n(?=[a-z])", terminal.printed
+        )
+        for report, words in (
+            (by_state, ("jobs by state", "succeeded", "failed", "queued")),
+            (today, ("purchases today", "paid")),
+            (failed, ("failed jobs", "baby/one", "content_rejected")),
+            (revenue, ("revenue against provider cost", "all models")),
+            (refunds, ("100.0 %", "4.500")),
+            (oldest, ("oldest open reservation", str(waiting), "7.000")),
+        ):
+            for word in words:
+                assert word in report, report
+        assert terminal.cells("paid") == ["usd", "1", "2500", "25.000"]
+        assert terminal.cells("all models") == ["2", "1.500", "1.000", "0.500"]

@@ -57,7 +57,7 @@ class TestGeneration:
 
         removed = backend.remove(user, generation)
 
-        assert removed == {"outcome": "removed", "paths": ["a.png"]}
+        assert removed == {"outcome": "removed", "paths": ["a.png"], "folder": None}
         finish(backend, "generation", generation)
         assert backend.generation(generation)["outputs"] == []
         assert backend.ledger.books(user) == before
@@ -78,7 +78,7 @@ class TestGeneration:
         generation = backend.queued()
         backend.refuse(generation)
 
-        assert backend.remove(new_user(), generation) == {"outcome": "not_found", "paths": None}
+        assert backend.remove(new_user(), generation)["outcome"] == "not_found"
         assert backend.generation(generation)["removed_at"] is None
 
     def test_again(self, backend: Backend) -> None:
@@ -148,6 +148,42 @@ class TestClaims:
         assert claim(backend, idle=60) == []
         clock.advance(seconds=60)
         assert len(claim(backend, idle=60)) == 2
+
+    @pytest.mark.parametrize("is_removed", [False, True])
+    def test_refunded_by_the_operator(
+        self, backend: Backend, clock: Clock, *, is_removed: bool
+    ) -> None:
+        """One that was poisoned may have files that nobody paid for: the folder is cleared, and it stays listed."""
+        user = new_user()
+        generation, _ = backend.storing(user)
+        owner = backend.db.connection("postgres")
+        owner.execute("update backend.dispatches set failures = 10")
+        owner.execute("select backend.refund_generation(%s)", (generation,))
+        folder = f"{user}/{generation}"
+        if is_removed:
+            assert backend.remove(user, generation)["folder"] == folder
+        assert claim(backend, idle=60) == []  # its worker may still be at it
+        clock.advance(seconds=60)
+
+        (claimed,) = claim(backend, idle=60)
+        assert (claimed["id"], claimed["paths"], claimed["folder"]) == (generation, [], folder)
+        finish(backend, "generation", generation)
+
+        clock.advance(seconds=60)
+        assert claim(backend, idle=60) == []
+        assert (backend.generation(generation)["removed_at"] is not None) is is_removed
+        assert backend.ledger.balance(user).available == 3
+
+    @pytest.mark.parametrize("code", ["output_lost", "content_rejected"])
+    def test_other_failures_have_nothing_to_clear(
+        self, backend: Backend, clock: Clock, code: str
+    ) -> None:
+        """A failure that was settled by what is stored left nothing there."""
+        generation, _ = backend.storing()
+        backend.complete(generation, 0, code)
+        clock.advance(days=1)
+
+        assert claim(backend) == []
 
     def test_shared(self, db: TestDatabase, backend: Backend) -> None:
         """Two sweeps at once never hold the same removal."""
