@@ -48,7 +48,7 @@ export function jobCard(generation, { onGone } = {}) {
     shown = print;
     card.setAttribute("aria-label", `${STATES[found.status]}: ${found.prompt}`);
     card.dataset.status = found.status;
-    show(card, media(found, again), about(found), actions(found));
+    show(card, media(found, again), about(found), FINAL.has(found.status) && history(found), actions(found));
   }
 
   async function again() {
@@ -127,6 +127,23 @@ function about(found) {
       h("span", {}, modelName(found.model)), h("span", {}, cost),
       h("time", { dateTime: found.created_at }, when(found.created_at))),
     found.error && h("p", { class: "problem" }, explainJob(found.error)));
+}
+
+/** What happened to a job, fetched when somebody wants to know. */
+function history(found) {
+  const steps = h("ol", { class: "quiet" });
+  const box = h("details", {}, h("summary", {}, "What happened"), steps);
+  box.addEventListener("toggle", async () => {
+    if (!box.open) return;
+    try {
+      const { events } = await get(`/generations/${found.id}/events`);
+      show(steps, events.map(({ to_status: to, reason, created_at: at }) =>
+        h("li", {}, `${when(at)}: ${STATES[to]}${reason ? `, ${reason}` : ""}`)));
+    } catch (error) {
+      failed(error);
+    }
+  });
+  return box;
 }
 
 function once(action) {

@@ -97,6 +97,14 @@ class Place:
             (str(uuid4()), amount),
         )
 
+    def make_admin(self, email: str) -> None:
+        """Make a visitor an admin, as `make ops` does."""
+        self.db.execute(
+            "select backend.set_role('operator:test', %s, (select id from auth.users where email = %s),"
+            " 'admin', 'a test')",
+            (str(uuid4()), email),
+        )
+
     def rows(self, query: LiteralString, *params: object) -> list[dict[str, Any]]:
         """Read as the superuser."""
         return self.db.execute(query, params).fetchall()

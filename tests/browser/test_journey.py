@@ -167,6 +167,52 @@ def test_low_balance(open_page: Open) -> None:
     expect(visitor.page.get_by_label("Alerts")).to_contain_text("below 9.999")
 
 
+def test_presets_and_what_happened(open_page: Open) -> None:
+    """A portrait is put together from named looks; afterwards the page tells what happened to it, step by step."""
+    visitor = open_page().sign_up()
+    visitor.write("in the rain")
+    visitor.page.get_by_label("What is it for?").select_option("portrait")
+    visitor.page.get_by_label("Person").select_option("mara")
+    visitor.page.get_by_label("Pose").select_option("walking")
+    visitor.page.get_by_role("button", name="Generate").click()
+    card = visitor.card("in the rain")
+    visitor.is_ready(card)
+
+    card.get_by_text("What happened").click()
+
+    expect(card.get_by_role("listitem")).to_have_count(4)
+    expect(card.get_by_role("listitem").first).to_contain_text("Waiting")
+    expect(card.get_by_role("listitem").last).to_contain_text("Ready")
+    (row,) = visitor.place.rows(
+        "select prompt, fields from generations where user_id ="
+        " (select id from auth.users where email = %s)",
+        visitor.email,
+    )
+    assert row["fields"]["presets"] == {"model": "mara", "pose": "walking"}
+
+
+def test_credits_by_hand(open_page: Open, place: Place) -> None:
+    """An admin gives credits to somebody by the page, with a reason; nobody else is shown the form."""
+    somebody = open_page().sign_up(credits_="0")
+    somebody.go("Account")
+    expect(somebody.page.get_by_label("Credits by hand")).to_be_hidden()
+    (row,) = place.rows("select id from auth.users where email = %s", somebody.email)
+    admin = open_page().sign_up(credits_="0")
+    place.make_admin(admin.email)
+    admin.page.reload()
+    admin.go("Account")
+
+    form = admin.page.get_by_label("Credits by hand")
+    form.get_by_label("User").fill(str(row["id"]))
+    form.get_by_label("Credits", exact=True).fill("5.5")
+    form.get_by_label("Reason").fill("for the trouble")
+    form.get_by_role("button", name="Adjust").click()
+
+    admin.told("5.5 credits: adjusted")
+    somebody.page.reload()
+    somebody.balance("5.5")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_phone(open_page: Open, screenshot: Keep, scheme: str) -> None:
     """On a phone nothing is wider than the screen, by day and by night."""

@@ -1,6 +1,6 @@
-// The account: who is signed in, when to be warned, own pictures.
+// The account: who is signed in, when to be warned, own pictures; for admins, credits by hand.
 
-import { get, patch, remove } from "../api.js";
+import { get, patch, post, remove } from "../api.js";
 import { onAccount, refresh } from "../account.js";
 import { confirmed, field, h, show, whileBusy } from "../dom.js";
 import { credits, creditsOf, when } from "../format.js";
@@ -14,6 +14,7 @@ export async function accountView(main) {
   const uploads = h("section", { class: "panel", "aria-label": "Your uploads" });
   const alerts = h("section", { class: "panel", "aria-label": "Alerts" });
   const gift = h("p", { class: "quiet" });
+  const admin = adminPanel();
   warn.addEventListener("submit", (event) => {
     event.preventDefault();
     whileBusy(save, "Saving …", async () => {
@@ -31,13 +32,42 @@ export async function accountView(main) {
     h("section", { class: "panel" },
       h("p", {}, "Signed in as ", h("strong", {}, session()?.email ?? "you"), "."), gift,
       warn, h("button", { class: "plain", onclick: signOut }, "Sign out")),
-    uploads, alerts);
+    uploads, alerts, admin);
   const stop = onAccount((account) => {
     if (document.activeElement !== threshold) threshold.value = credits(account.low_balance_credits);
+    admin.hidden = account.role !== "admin";
     gift.textContent = account.welcome === "waiting" ? "Confirm your e-mail to get your welcome credits." : "";
   });
   await Promise.all([refresh(), drawUploads(uploads), drawAlerts(alerts)]);
   return stop;
+}
+
+/** Give or take credits. Only the server decides who may; this is hidden from everybody else to spare them. */
+function adminPanel() {
+  const user = h("input", { name: "user_id", required: true, pattern: "[0-9a-f\\-]{36}", autocomplete: "off" });
+  const amount = h("input", { name: "amount", inputMode: "decimal", required: true, pattern: "-?\\d{1,5}(\\.\\d{1,3})?", autocomplete: "off" });
+  const reason = h("input", { name: "reason", required: true, minLength: 3, maxLength: 500 });
+  const save = h("button", { type: "submit" }, "Adjust");
+  const form = h("form", {},
+    field("User", user, "The id of the account."),
+    field("Credits", amount, "Below zero takes some."),
+    field("Reason", reason, "Kept with your name."), save);
+  let key = crypto.randomUUID(); // the same until it is done: pressed twice it is done once
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    whileBusy(save, "Adjusting …", async () => {
+      try {
+        const done = await post("/admin/adjustments", { user_id: user.value, amount: amount.value, reason: reason.value }, key);
+        notice("good", `${credits(done.amount)} credits: ${done.outcome}.`, { id: "adjusted" });
+        key = crypto.randomUUID();
+        form.reset();
+        await refresh({ moved: true });
+      } catch (error) {
+        failed(error);
+      }
+    });
+  });
+  return h("section", { class: "panel", "aria-label": "Credits by hand", hidden: true }, h("h2", {}, "Credits by hand"), form);
 }
 
 async function drawUploads(place) {
