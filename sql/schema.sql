@@ -1180,7 +1180,7 @@ CREATE FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT rese
   select
     coalesce((select b.available from public.credit_balances b where b.user_id = p_user), 0),
     coalesce((
-      select sum(r.amount) from public.credit_reservations r where r.user_id = p_user and r.settled_at is null), 0),
+      select sum(r.amount) from public.credit_reservations r where r.user_id = p_user and r.charged is null), 0),
     coalesce((select b.owed from public.credit_balances b where b.user_id = p_user), 0),
     coalesce((
       select jsonb_agg(jsonb_build_object(
