@@ -31,6 +31,7 @@ PARAMETERS = {
     "OutputOrigins": "http://127.0.0.1:54322",
     "MaxActiveGenerations": "4",
     "GenerationsPerHour": "20",
+    "ReconcileEverySeconds": "3600",
 }
 """Addresses that nobody listens at: the calls end at the boundary."""
 
