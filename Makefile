@@ -76,6 +76,10 @@ RUNS ?= 200
 chaos: .venv/dev.stamp ## the crash campaign: make chaos SEED=1 RUNS=200; TRAIL=1 tells all of it, DEFECT="..." breaks the product first
 	@PYTHONPATH=.:layers/shared $(PY) -m tests.chaos --seed $(SEED) --runs $(RUNS) $(if $(TRAIL),--trail) $(if $(DEFECT),--defect "$(DEFECT)")
 
+.PHONY: chaos-stripe
+chaos-stripe: .venv/dev.stamp ## the billing campaign, 5 s a run: make chaos-stripe SEED=1 RUNS=20; TRAIL=1 and DEFECT="..." as above
+	@PYTHONPATH=.:layers/shared $(PY) -m tests.chaos_stripe --seed $(SEED) --runs $(RUNS) $(if $(TRAIL),--trail) $(if $(DEFECT),--defect "$(DEFECT)")
+
 .PHONY: mutants
 mutants: .venv/dev.stamp ## break the ledger's SQL, one defect at a time: a mutant the tests miss fails it
 	@$(PY) -m tools.mutants
