@@ -98,7 +98,7 @@ format: .venv/dev.stamp ## write the format that `check` wants
 	$(BIN)/ruff check --fix .
 
 .PHONY: bench-ledger
-bench-ledger: .venv/dev.stamp ## measure the ledger beside the usual design of one, about 8 minutes (QUICK=1: see that it runs)
+bench-ledger: .venv/dev.stamp ## measure the ledger beside the usual design of one, about 12 minutes (QUICK=1: see that it runs)
 	@$(PY) -m bench.ledger $(if $(QUICK),--quick)
 
 # ---- building it -----------------------------------------------------------------------------------------------------

@@ -44,7 +44,13 @@ SETTINGS = {
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
 }
-DATABASES = {"ours": "ours", "usual": "usual", "floor": "usual"}
+DESIGNS = {
+    "ours": "",  # the product's migrations
+    "usual": "usual_design.sql",
+    "tuned": "tuned_design.sql",
+    "floor": "floor.sql",
+}
+"""The databases, one a design, and what makes them."""
 LOADS = ("spread", "hot")
 
 console = Console(highlight=False)
@@ -61,15 +67,18 @@ class Bench:
 
     def set_up(self) -> None:
         """Create the databases, give every account the same credits, and keep copies for the search."""
-        for database in ("ours", "usual"):
+        for database, design in DESIGNS.items():
             create_database(self._server, database)
-        migrate(self._server.url("postgres", "ours"))
-        with psycopg.connect(self._server.url("postgres", "usual"), autocommit=True) as owner:
-            owner.execute((HERE / "usual_design.sql").read_bytes())
+            if database == "ours":
+                migrate(self._server.url("postgres", database))
+                continue
+            with psycopg.connect(self._server.url("postgres", database), autocommit=True) as owner:
+                owner.execute((HERE / design).read_bytes())
         for database, statements in workload.SEEDS.items():
             self._run(database, *statements)
             self._run(database, "vacuum (analyze)")
-            copy_database(self._server, database, f"{database}_past")
+            if database in workload.SEARCHES:
+                copy_database(self._server, database, f"{database}_past")
         self._run("postgres", "checkpoint")
         self._note(f"{self._results.plan.accounts:,} accounts in each design")
 
@@ -127,8 +136,7 @@ class Bench:
 
     def _pgbench(self, design: str, load: str, turn: str) -> float:
         """Put one design under load; return its pairs of reserve and charge a second."""
-        database = DATABASES[design]
-        self._run(database, "vacuum (analyze)")
+        self._run(design, "vacuum (analyze)")
         self._runs += 1
         script = self._server.run / "script"
         script.write_text(workload.SCRIPTS[design])
@@ -149,7 +157,7 @@ class Bench:
         command = [str(self._server.bins / "pgbench"), "--no-vacuum", turn]
         command += [f"--{name}={value}" for name, value in options.items()]
         command += [f"--define={name}={value}" for name, value in variables.items()]
-        done = subprocess.run([*command, database], check=False, capture_output=True, text=True)
+        done = subprocess.run([*command, design], check=False, capture_output=True, text=True)
         processed = re.search(r"actually processed: (\d+)", done.stdout)
         rate = re.search(r"tps = ([\d.]+)", done.stdout)
         if done.returncode or not processed or not rate:

@@ -14,11 +14,12 @@ DESIGNS = {
     # Okabe and Ito's colours, told apart by the colour-blind, and in grey by their lightness
     "ours": ("Holdfast", "#0072b2"),
     "usual": ("usual design", "#e69f00"),
+    "tuned": ("usual design, tuned by us", "#f0e442"),
     "floor": ("floor: bare statements", "#b8bec4"),
 }
 _INK, _FAINT, _GRID, _PAPER = "#20262b", "#5b646b", "#e3e6e8", "#ffffff"
 _SCALE = 2  # drawn for screens with two pixels to a point
-_WIDTH, _HEIGHT, _MARGIN, _BAR, _GAP = 540, 360, 56, 38, 10
+_WIDTH, _HEIGHT, _MARGIN, _BAR, _GAP = 640, 360, 56, 38, 10
 _WHOLE_NUMBERS_FROM = 100
 
 

@@ -33,8 +33,12 @@ SCRIPTS = {
         "select ledger.settle(JOB, 1.250)",
     ),
     "usual": _script(
-        "select usual.reserve(USER, JOB, 1.250)",
+        "select usual.reserve(USER, JOB, 1.250, JOB::text)",
         "select usual.charge(USER, JOB, 1.250)",
+    ),
+    "tuned": _script(
+        "select tuned.reserve(USER, JOB, 1.250)",
+        "select tuned.charge(USER, JOB, 1.250)",
     ),
     "floor": _script(_MOVE, _MOVE),
 }
@@ -55,8 +59,12 @@ SEEDS: dict[str, tuple[LiteralString, ...]] = {
     "usual": (
         "select usual.add(id, 'pack:' || i, 100000000)" + _ACCOUNTS,
         "select usual.add(id, 'plan:' || i, 100000000)" + _ACCOUNTS,
-        "insert into floor.balances select id, 200000000" + _ACCOUNTS,
     ),
+    "tuned": (
+        "select tuned.add(id, 'pack:' || i, 100000000)" + _ACCOUNTS,
+        "select tuned.add(id, 'plan:' || i, 100000000)" + _ACCOUNTS,
+    ),
+    "floor": ("insert into floor.balances select id, 200000000" + _ACCOUNTS,),
 }
 
 _STUCK: LiteralString = "select md5('stuck-' || i)::uuid as id from generate_series(1, %(stuck)s) i"
@@ -67,8 +75,12 @@ STUCK_RESERVATIONS: dict[str, tuple[LiteralString, ...]] = {
         "update public.credit_reservations set reserved_at = now() - interval '10 minutes'",
     ),
     "usual": (
-        f"select usual.reserve(md5('account-1')::uuid, id, 1.250) from ({_STUCK}) stuck",
+        f"select usual.reserve(md5('account-1')::uuid, id, 1.250, id::text) from ({_STUCK}) stuck",
         "update usual.entries set created_at = now() - interval '10 minutes' where type = 'reserve'",
+    ),
+    "tuned": (
+        f"select tuned.reserve(md5('account-1')::uuid, id, 1.250) from ({_STUCK}) stuck",
+        "update tuned.entries set created_at = now() - interval '10 minutes' where type = 'reserve'",
     ),
 }
 
@@ -98,10 +110,20 @@ HISTORY: dict[str, tuple[LiteralString, ...]] = {
         + _PAST,
     ),
     "usual": (
-        """insert into usual.entries (user_id, type, amount, balance_after, job_id, created_at)
-           select user_id, 'reserve', 1.250, 1000, id, at"""
+        "set session_replication_role = replica",  # the rows are right: spare the foreign key
+        """insert into usual.entries
+             (user_id, type, amount, balance_after, job_id, idempotency_key, created_at)
+           select user_id, 'reserve', 1.250, 1000, id, id::text, at"""
         + _PAST,
         """insert into usual.entries (user_id, type, amount, balance_after, job_id, created_at)
+           select user_id, 'charge', 1.250, 1000, id, at + interval '40 seconds'"""
+        + _PAST,
+    ),
+    "tuned": (
+        """insert into tuned.entries (user_id, type, amount, balance_after, job_id, created_at)
+           select user_id, 'reserve', 1.250, 1000, id, at"""
+        + _PAST,
+        """insert into tuned.entries (user_id, type, amount, balance_after, job_id, created_at)
            select user_id, 'charge', 1.250, 1000, id, at + interval '40 seconds'"""
         + _PAST,
     ),
@@ -113,6 +135,7 @@ SEARCHES: dict[str, LiteralString] = {
          where charged is null and reserved_at < now() - interval '2 minutes'
          order by reserved_at limit 100""",
     "usual": "select * from usual.find_stuck(interval '2 minutes', 100)",
+    "tuned": "select * from tuned.find_stuck(interval '2 minutes', 100)",
 }
 
 CHECKS: tuple[tuple[str, str, LiteralString], ...] = (
@@ -147,6 +170,19 @@ CHECKS: tuple[tuple[str, str, LiteralString], ...] = (
         """select sum(balance) = 200000000 * %(accounts)s::numeric - 1.250 * %(pairs)s,
                   sum(balance) || ', granted ' || 200000000 * %(accounts)s::numeric
              from usual.balances""",
+    ),
+    (
+        "tuned: every pair pgbench was told of is charged once",
+        "tuned",
+        """select count(*) = %(pairs)s, count(*) || ' charges for %(pairs)s pairs'
+             from tuned.entries where type = 'charge'""",
+    ),
+    (
+        "tuned: the sum of balances is what was granted less what was charged",
+        "tuned",
+        """select sum(balance) = 200000000 * %(accounts)s::numeric - 1.250 * %(pairs)s,
+                  sum(balance) || ', granted ' || 200000000 * %(accounts)s::numeric
+             from tuned.balances""",
     ),
 )
 """Name, database, and a statement that says whether it holds and what was found."""

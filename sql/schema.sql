@@ -3246,6 +3246,7 @@ begin
          case when r.settled_at is null then r.amount else 0 end, p.reserved
     from reservations r left join per_reservation p on p.reservation_id = r.id
    where p.reserved is distinct from case when r.settled_at is null then r.amount else 0 end
+      or (r.settled_at is null) <> (r.charged is null)
   union all
   select r.user_id, 'charge and refund make the amount', r.id::text, r.amount,
          coalesce(p.charged, 0) + coalesce(p.refunded, 0)
@@ -3259,7 +3260,9 @@ begin
   union all
   select r.user_id, 'a reservation knows its grants', r.id::text, r.amount,
          coalesce((select sum(a) from unnest(r.grant_amounts) a), 0)
-    from reservations r where r.amount <> coalesce((select sum(a) from unnest(r.grant_amounts) a), 0)
+    from reservations r
+   where r.amount <> coalesce((select sum(a) from unnest(r.grant_amounts) a), 0)
+      or cardinality(r.grant_ids) <> cardinality(r.grant_amounts)
   union all
   select e.user_id, 'an entry''s reservation exists', e.id::text, null, null
     from entries e
@@ -3308,9 +3311,8 @@ COMMENT ON FUNCTION ledger.batch_hash(p_previous bytea, p_ids bigint[], p_hashes
 -- Name: clock(); Type: FUNCTION; Schema: ledger; Owner: postgres
 
 CREATE FUNCTION ledger.clock() RETURNS timestamp with time zone
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
-    AS $$ select now() $$;
+    LANGUAGE sql STABLE
+    RETURN now();
 
 ALTER FUNCTION ledger.clock() OWNER TO postgres;
 
@@ -3469,11 +3471,7 @@ COMMENT ON FUNCTION ledger."grant"(p_user uuid, p_source text, p_source_key text
 
 CREATE FUNCTION ledger.is_amount(p_value numeric) RETURNS boolean
     LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
-    AS $$
-  -- NaN compares above every number, infinity above the limit
-  select coalesce(p_value >= 0 and p_value < 100000000000 and p_value = round(p_value, 3), false)
-$$;
+    RETURN COALESCE(((p_value >= (0)::numeric) AND (p_value < ('100000000000'::bigint)::numeric) AND (p_value = round(p_value, 3))), false);
 
 ALTER FUNCTION ledger.is_amount(p_value numeric) OWNER TO postgres;
 
@@ -3504,8 +3502,7 @@ CREATE TABLE public.credit_reservations (
     grant_amounts numeric(14,3)[] NOT NULL,
     charged ledger.credits,
     reserved_at timestamp with time zone DEFAULT now() NOT NULL,
-    settled_at timestamp with time zone,
-    CONSTRAINT reservation_adds_up CHECK (((cardinality(grant_ids) = cardinality(grant_amounts)) AND ((settled_at IS NULL) = (charged IS NULL)) AND ((charged)::numeric <= (amount)::numeric)))
+    settled_at timestamp with time zone
 )
 WITH (fillfactor='70');
 
@@ -3600,6 +3597,23 @@ ALTER FUNCTION ledger.refuse_change() OWNER TO postgres;
 
 COMMENT ON FUNCTION ledger.refuse_change() IS 'Keeps entries as they were written, whoever asks. SQLSTATE HF007.';
 
+-- Name: refuse_row(); Type: FUNCTION; Schema: ledger; Owner: postgres
+
+CREATE FUNCTION ledger.refuse_row() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  raise exception 'a row of % breaks the rule %', tg_table_name, tg_name
+    using errcode = 'check_violation', table = tg_table_name, constraint = tg_name;
+end $$;
+
+ALTER FUNCTION ledger.refuse_row() OWNER TO postgres;
+
+-- Name: FUNCTION refuse_row(); Type: COMMENT; Schema: ledger; Owner: postgres
+
+COMMENT ON FUNCTION ledger.refuse_row() IS 'Refuses a row that breaks a rule between columns, which the trigger names. SQLSTATE 23514.';
+
 -- Name: reservation_outcome(uuid, uuid, numeric); Type: FUNCTION; Schema: ledger; Owner: postgres
 
 CREATE FUNCTION ledger.reservation_outcome(p_user uuid, p_reservation uuid, p_amount numeric) RETURNS text
@@ -3657,6 +3671,30 @@ begin
   end if;
 
   -- under the balance lock: a copy of this call has either committed, and is seen here, or waits for us
+  if p_amount > 0 then
+    -- nearly always the id is new and the first grant has enough; otherwise nothing is written here
+    with first as (
+      select id, remaining from public.credit_grants
+       where user_id = p_user and is_open
+       order by expires_at, priority, id
+       limit 1
+    ), kept as (
+      insert into public.credit_reservations (id, user_id, amount, grant_ids, grant_amounts, reserved_at)
+        select p_reservation, p_user, p_amount, array[first.id], array[p_amount], ledger.clock()
+          from first where first.remaining >= p_amount
+        on conflict (id) do nothing
+        returning grant_ids[1] as grant_id
+    ), taken as (
+      update public.credit_grants g set remaining = g.remaining - p_amount from kept where g.id = kept.grant_id
+    )
+    insert into public.credit_ledger
+        (user_id, type, available_delta, reserved_delta, available_after, owed_after, reservation_id, created_at)
+      select p_user, 'reserve', -p_amount, p_amount, v_available, 0, p_reservation, ledger.clock() from kept;
+    if found then
+      return 'reserved';
+    end if;
+  end if;
+
   if exists (select from public.credit_reservations where id = p_reservation) then
     v_outcome := ledger.reservation_outcome(p_user, p_reservation, p_amount);
     update public.credit_balances set available = available + p_amount where user_id = p_user and p_amount > 0;
@@ -4662,9 +4700,7 @@ CREATE TABLE public.credit_balances (
     available ledger.credits DEFAULT 0 NOT NULL,
     owed ledger.credits DEFAULT 0 NOT NULL,
     next_expiry_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
-    low_balance_at numeric(14,3) DEFAULT 0.5 NOT NULL,
-    CONSTRAINT debt_leaves_nothing_available CHECK ((((owed)::numeric = (0)::numeric) OR ((available)::numeric = (0)::numeric))),
-    CONSTRAINT threshold_is_not_negative CHECK ((low_balance_at >= (0)::numeric))
+    low_balance_at ledger.credits DEFAULT 0.5 NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -4706,8 +4742,7 @@ CREATE TABLE public.credit_grants (
     expires_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
     description text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    is_open boolean GENERATED ALWAYS AS (((remaining)::numeric > (0)::numeric)) STORED NOT NULL,
-    CONSTRAINT grant_adds_up CHECK ((((amount)::numeric > (0)::numeric) AND ((reversed)::numeric <= (amount)::numeric) AND ((absorbed)::numeric <= (LEAST(expired, reversed))::numeric)))
+    is_open boolean GENERATED ALWAYS AS (((remaining)::numeric > (0)::numeric)) STORED NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -5275,9 +5310,17 @@ CREATE INDEX subscriptions_user ON public.subscriptions USING btree (user_id, cr
 
 CREATE TRIGGER credit_ledger_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.credit_ledger FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
+-- Name: credit_balances debt_leaves_nothing_available; Type: TRIGGER; Schema: public; Owner: postgres
+
+CREATE TRIGGER debt_leaves_nothing_available AFTER INSERT OR UPDATE OF owed ON public.credit_balances FOR EACH ROW WHEN ((((new.owed)::numeric > (0)::numeric) AND ((new.available)::numeric > (0)::numeric))) EXECUTE FUNCTION ledger.refuse_row();
+
+-- Name: credit_grants grant_adds_up; Type: TRIGGER; Schema: public; Owner: postgres
+
+CREATE TRIGGER grant_adds_up AFTER INSERT OR UPDATE OF amount, expired, reversed, absorbed ON public.credit_grants FOR EACH ROW WHEN ((((new.amount)::numeric = (0)::numeric) OR ((new.reversed)::numeric > (new.amount)::numeric) OR ((new.absorbed)::numeric > (LEAST(new.expired, new.reversed))::numeric))) EXECUTE FUNCTION ledger.refuse_row();
+
 -- Name: credit_balances low_balance; Type: TRIGGER; Schema: public; Owner: postgres
 
-CREATE CONSTRAINT TRIGGER low_balance AFTER UPDATE OF available ON public.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((((new.available)::numeric < new.low_balance_at) AND ((old.available)::numeric >= old.low_balance_at))) EXECUTE FUNCTION backend.raise_low_balance();
+CREATE CONSTRAINT TRIGGER low_balance AFTER UPDATE OF available ON public.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((((new.available)::numeric < (new.low_balance_at)::numeric) AND ((old.available)::numeric >= (old.low_balance_at)::numeric))) EXECUTE FUNCTION backend.raise_low_balance();
 
 -- Name: alert_outbox alert_outbox_alert_id_fkey; Type: FK CONSTRAINT; Schema: backend; Owner: postgres
 
@@ -6039,6 +6082,10 @@ REVOKE ALL ON FUNCTION ledger.refund(p_reservation public.credit_reservations) F
 -- Name: FUNCTION refuse_change(); Type: ACL; Schema: ledger; Owner: postgres
 
 REVOKE ALL ON FUNCTION ledger.refuse_change() FROM PUBLIC;
+
+-- Name: FUNCTION refuse_row(); Type: ACL; Schema: ledger; Owner: postgres
+
+REVOKE ALL ON FUNCTION ledger.refuse_row() FROM PUBLIC;
 
 -- Name: FUNCTION reservation_outcome(p_user uuid, p_reservation uuid, p_amount numeric); Type: ACL; Schema: ledger; Owner: postgres
 

@@ -35,6 +35,7 @@ TESTS = [
             "expiry",
             "audit",
             "append_only",
+            "rules",
             "seal",
         )
     ),
@@ -129,6 +130,36 @@ MUTANTS = [
         FUNCTIONS,
         "order by expires_at, priority, id\n     limit 1",
         "order by expires_at desc, priority, id\n     limit 1",
+    ),
+    Mutant(
+        "oldest first, whatever expires, when the first grant has enough",
+        FUNCTIONS,
+        "order by expires_at, priority, id\n       limit 1",
+        "order by id\n       limit 1",
+    ),
+    Mutant(
+        "priority is ignored when the first grant has enough",
+        FUNCTIONS,
+        "order by expires_at, priority, id\n       limit 1",
+        "order by expires_at, id\n       limit 1",
+    ),
+    Mutant(
+        "a reserve takes from no grant",
+        FUNCTIONS,
+        "g set remaining = g.remaining - p_amount from kept",
+        "g set remaining = g.remaining from kept",
+    ),
+    Mutant(
+        "the first grant is taken from though it has too little",
+        FUNCTIONS,
+        "from first where first.remaining >= p_amount",
+        "from first",
+    ),
+    Mutant(
+        "a reserve takes from a grant before it knows that the id is new",
+        FUNCTIONS,
+        "from kept where g.id = kept.grant_id",
+        "from first where g.id = first.id and first.remaining >= p_amount",
     ),
     Mutant(
         "settle settles again",
@@ -331,6 +362,24 @@ MUTANTS = [
         TABLES,
         "create unique index credit_ledger_once_per_key",
         "create index credit_ledger_once_per_key",
+    ),
+    Mutant(
+        "debt beside available credits is kept",
+        TABLES,
+        "when (new.owed > 0 and new.available > 0)",
+        "when (false)",
+    ),
+    Mutant(
+        "a grant reversed beyond its amount is kept",
+        TABLES,
+        "new.reversed > new.amount or ",
+        "",
+    ),
+    Mutant(
+        "a grant that absorbed more than expired is kept",
+        TABLES,
+        " or new.absorbed > least(new.expired, new.reversed)",
+        "",
     ),
     Mutant(
         "a source key grants twice",

@@ -4,17 +4,16 @@
 -- terms, HF004 charge exceeds the reservation, HF005 reversal key reused with other terms, HF006 total out of range.
 -- Lock order, everywhere: reservation, then balance. Whoever changes a grant holds its user's balance row.
 
+-- The first two are parsed here, so no search_path bends them, and become part of the statements that use them.
 create function ledger.clock() returns timestamptz
-  language sql stable security definer set search_path = ''
-as $$ select now() $$;
+  language sql stable
+  return now();
 comment on function ledger.clock() is 'The ledger''s time. One place, so that tests can move it.';
 
+-- NaN compares above every number, infinity above the limit
 create function ledger.is_amount(p_value numeric) returns boolean
-  language sql immutable set search_path = ''
-as $$
-  -- NaN compares above every number, infinity above the limit
-  select coalesce(p_value >= 0 and p_value < 100000000000 and p_value = round(p_value, 3), false)
-$$;
+  language sql immutable
+  return coalesce(p_value >= 0 and p_value < 100000000000 and p_value = round(p_value, 3), false);
 comment on function ledger.is_amount(numeric) is 'Whether the value is a finite amount of at most 3 decimals, zero or more.';
 
 create function ledger.expire_account(p_user uuid) returns integer
@@ -189,6 +188,30 @@ begin
   end if;
 
   -- under the balance lock: a copy of this call has either committed, and is seen here, or waits for us
+  if p_amount > 0 then
+    -- nearly always the id is new and the first grant has enough; otherwise nothing is written here
+    with first as (
+      select id, remaining from public.credit_grants
+       where user_id = p_user and is_open
+       order by expires_at, priority, id
+       limit 1
+    ), kept as (
+      insert into public.credit_reservations (id, user_id, amount, grant_ids, grant_amounts, reserved_at)
+        select p_reservation, p_user, p_amount, array[first.id], array[p_amount], ledger.clock()
+          from first where first.remaining >= p_amount
+        on conflict (id) do nothing
+        returning grant_ids[1] as grant_id
+    ), taken as (
+      update public.credit_grants g set remaining = g.remaining - p_amount from kept where g.id = kept.grant_id
+    )
+    insert into public.credit_ledger
+        (user_id, type, available_delta, reserved_delta, available_after, owed_after, reservation_id, created_at)
+      select p_user, 'reserve', -p_amount, p_amount, v_available, 0, p_reservation, ledger.clock() from kept;
+    if found then
+      return 'reserved';
+    end if;
+  end if;
+
   if exists (select from public.credit_reservations where id = p_reservation) then
     v_outcome := ledger.reservation_outcome(p_user, p_reservation, p_amount);
     update public.credit_balances set available = available + p_amount where user_id = p_user and p_amount > 0;

@@ -76,6 +76,7 @@ begin
          case when r.settled_at is null then r.amount else 0 end, p.reserved
     from reservations r left join per_reservation p on p.reservation_id = r.id
    where p.reserved is distinct from case when r.settled_at is null then r.amount else 0 end
+      or (r.settled_at is null) <> (r.charged is null)
   union all
   select r.user_id, 'charge and refund make the amount', r.id::text, r.amount,
          coalesce(p.charged, 0) + coalesce(p.refunded, 0)
@@ -89,7 +90,9 @@ begin
   union all
   select r.user_id, 'a reservation knows its grants', r.id::text, r.amount,
          coalesce((select sum(a) from unnest(r.grant_amounts) a), 0)
-    from reservations r where r.amount <> coalesce((select sum(a) from unnest(r.grant_amounts) a), 0)
+    from reservations r
+   where r.amount <> coalesce((select sum(a) from unnest(r.grant_amounts) a), 0)
+      or cardinality(r.grant_ids) <> cardinality(r.grant_amounts)
   union all
   select e.user_id, 'an entry''s reservation exists', e.id::text, null, null
     from entries e

@@ -2,8 +2,7 @@
 -- Low balance. An alert is written in the transaction that crosses the user's threshold, once a descent, and handed to
 -- the owner's event bus from an outbox. A reserve that crosses nothing pays one comparison.
 
-alter table public.credit_balances add column low_balance_at numeric(14, 3) not null default 0.5
-  constraint threshold_is_not_negative check (low_balance_at >= 0);
+alter table public.credit_balances add column low_balance_at ledger.credits not null default 0.5;
 comment on column public.credit_balances.low_balance_at is 'Falling below it raises an alert; 0 raises none.';
 
 create table public.alerts (

@@ -30,7 +30,7 @@ _TABLES = """
    where n.nspname in ('public', 'ledger', 'backend')
 """
 _FUNCTIONS = """
-  select p.oid, p.proconfig, p.prosecdef, n.nspname, p.oid::regprocedure::text as name,
+  select p.oid, p.proconfig, p.prosecdef, p.prosqlbody, n.nspname, p.oid::regprocedure::text as name,
          coalesce(p.proacl, acldefault('f', p.proowner)) as acl
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
    where n.nspname in ('public', 'ledger', 'backend')
@@ -119,9 +119,9 @@ CHECKS = (
         _BAD_POLICY + "for select using (user_id = (select auth.uid()))",
     ),
     Check(
-        "11 every function sets an empty search_path",
+        "11 every function sets an empty search_path, or has a body that was parsed without one",
         f"""select name as offender from ({_FUNCTIONS}) f
-             where not coalesce('search_path=""' = any (proconfig), false)""",
+             where not coalesce('search_path=""' = any (proconfig), false) and prosqlbody is null""",
         "create function ledger.bad() returns int language sql as 'select 1'",
     ),
     Check(
@@ -234,7 +234,7 @@ CHECKS = (
         "every function but the pure ones is security definer",
         f"""select name as offender from ({_FUNCTIONS}) f
              where not prosecdef
-               and name not in ('ledger.is_amount(numeric)', 'ledger.entry_hash(credit_ledger)',
+               and name not in ('ledger.is_amount(numeric)', 'ledger.clock()', 'ledger.entry_hash(credit_ledger)',
                                 'ledger.batch_hash(bytea,bigint[],bytea[])')""",
         "create function backend.bad() returns int language sql set search_path = '' as 'select 1'",
     ),

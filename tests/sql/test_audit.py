@@ -61,7 +61,6 @@ BREAKAGES = {
           select user_id, 'expire', -sum(available_delta), 0, 0 from credit_ledger
            where user_id = %(user)s group by 1""",
     "debt leaves nothing available": """
-        alter table credit_balances drop constraint debt_leaves_nothing_available;
         update credit_balances set owed = 1 where user_id = %(user)s;
         insert into credit_ledger (user_id, type, owed_delta, available_after, owed_after)
           select user_id, 'clawback', 1, sum(available_delta), 1 from credit_ledger

@@ -179,6 +179,7 @@ INTERNAL = {
     "ledger.is_amount(numeric)",
     "ledger.refund(credit_reservations)",
     "ledger.refuse_change()",
+    "ledger.refuse_row()",
     "ledger.reservation_outcome(uuid,uuid,numeric)",
     "ledger.restore_as_grant(uuid,text,numeric,timestamp with time zone)",
     "ledger.take_from_grants(uuid,numeric)",

@@ -54,8 +54,9 @@ class TestReserved:
         assert [ledger.remaining(key) for key in (first, second, third)] == [0, 2, 4]
 
     @pytest.mark.own_database
-    def test_spending_order(self, ledger: Ledger, clock: Clock) -> None:
-        """Soonest expiry first, then lower priority, then the oldest."""
+    @pytest.mark.parametrize("amounts", [[1] * 6, [2] * 3, [6]], ids=str)
+    def test_spending_order(self, ledger: Ledger, clock: Clock, amounts: list[int]) -> None:
+        """Soonest expiry first, then lower priority, then the oldest, from one grant or from several."""
         user = new_user()
         soon, late = clock.now() + timedelta(days=1), clock.now() + timedelta(days=9)
         fifth = ledger.grant(user, 1)
@@ -65,11 +66,10 @@ class TestReserved:
         first = ledger.grant(user, 1, expires_at=soon, priority=100)
         also_first = ledger.grant(user, 1, expires_at=soon, priority=100)
 
-        spent = []
-        for _ in range(6):
-            (grant_id,) = ledger.reservation(ledger.reserve(user, 1))["grant_ids"]
-            spent += [key for key, row in ledger.grants(user).items() if row["id"] == grant_id]
+        taken = [ledger.reservation(ledger.reserve(user, amount)) for amount in amounts]
 
+        key_of = {row["id"]: key for key, row in ledger.grants(user).items()}
+        spent = [key_of[grant_id] for each in taken for grant_id in each["grant_ids"]]
         assert spent == [first, also_first, second, third, fourth, fifth]
 
     def test_zero(self, ledger: Ledger) -> None:
