@@ -128,7 +128,7 @@ class TestAdjust:
         assert available(backend, user) == 10
         assert actions(backend, user) == []
 
-    @pytest.mark.parametrize("user", [str(new_user()), "ann", ""])
+    @pytest.mark.parametrize("user", ["99999999-9999-4999-8999-999999999999", "ann", ""])
     def test_nobody(self, terminal: Terminal, backend: Backend, user: str) -> None:
         """A user whom Auth does not know gets nothing, and no account."""
         for command in (("--adjust", user, "--credits", "5"), ("--role=admin", "--user-id", user)):
