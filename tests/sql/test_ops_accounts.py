@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.factories import Backend, Balance, new_user, sign_up
+from tests.factories import Backend, Balance, sign_up
 from tests.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
