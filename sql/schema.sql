@@ -5264,7 +5264,7 @@ CREATE INDEX generations_to_clear ON public.generations USING btree (removed_at)
 
 -- Name: payment_reversals_age; Type: INDEX; Schema: public; Owner: postgres
 
-CREATE INDEX payment_reversals_age ON public.payment_reversals USING btree (created_at);
+CREATE INDEX payment_reversals_age ON public.payment_reversals USING btree (created_at, updated_at);
 
 -- Name: payment_reversals_payment; Type: INDEX; Schema: public; Owner: postgres
 

@@ -166,7 +166,7 @@ create table public.payment_reversals (
   updated_at timestamptz not null default now()
 );
 create index payment_reversals_user on public.payment_reversals (user_id, created_at desc);
-create index payment_reversals_age on public.payment_reversals (created_at);
+create index payment_reversals_age on public.payment_reversals (created_at, updated_at);
 create index payment_reversals_payment on public.payment_reversals (payment_intent_id);
 create index payment_reversals_unmatched on public.payment_reversals (looked_for_at nulls first) where user_id is null;
 comment on table public.payment_reversals is 'Refunds and disputes, each in its newest state. One may be known before its payment.';
