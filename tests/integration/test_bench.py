@@ -18,16 +18,16 @@ def test_bench_of_the_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
     results = json.loads((tmp_path / "ledger.json").read_text())
     assert {load: set(figures) for load, figures in results["load"].items()} == {
-        "spread": {"ours", "usual", "floor"},
-        "hot": {"ours", "usual", "floor"},
+        "spread": {"ours", "usual", "tuned", "floor"},
+        "hot": {"ours", "usual", "tuned", "floor"},
     }
     assert {size: set(figures) for size, figures in results["search"].items()} == {
-        str(size): {"ours", "usual"} for size in QUICK.sizes
+        str(size): {"ours", "usual", "tuned"} for size in QUICK.sizes
     }
     for question, rounds in ("load", QUICK.rounds), ("search", QUICK.searches):
         for designs in results[question].values():
             assert all(len(each) == rounds and min(each) > 0 for each in designs.values())
-    assert len(results["checks"]) == 5
+    assert len(results["checks"]) == 7
     assert all(check["holds"] for check in results["checks"])
     with Image.open(tmp_path / "ledger.png") as picture:
         assert picture.width > picture.height

@@ -27,7 +27,12 @@ FOLDERS = {
     "CleanUpFunction": "clean_up",
 }
 ROUTES = {
-    "CreateCheckoutFunction": {"POST /checkout", "GET /checkout/{session_id}", "GET /catalog"},
+    "CreateCheckoutFunction": {
+        "POST /checkout",
+        "GET /checkout/{session_id}",
+        "GET /catalog",
+        "POST /billing-portal",
+    },
     "StripeWebhookFunction": {"POST /webhooks/stripe"},
     "CreateGenerationFunction": {
         "POST /generations",
