@@ -28,7 +28,7 @@ import psycopg
 from rich.console import Console
 
 from bench import workload
-from bench.report import FULL, QUICK, Check, Results, write
+from bench.report import FULL, LOADS, QUICK, Check, Results, write
 from local.database import copy_database, create_database, migrate
 from local.postgres import SUPERUSER, PostgresServer, find_binaries, local_postgres
 
@@ -43,6 +43,7 @@ SETTINGS = {
     "max_wal_size": "8GB",
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
+    "commit_siblings": "0",  # where a turn delays flushes, it delays each
 }
 DESIGNS = {
     "ours": "",  # the product's migrations
@@ -51,7 +52,6 @@ DESIGNS = {
     "floor": "floor.sql",
 }
 """The databases, one a design, and what makes them."""
-LOADS = ("spread", "hot")
 
 console = Console(highlight=False)
 
@@ -84,7 +84,7 @@ class Bench:
 
     def measure_load(self) -> None:
         """Measure (a) spread, (b) hot and (c) the floor, every design next to the others."""
-        for load in LOADS:
+        for load in ("spread", "hot"):
             for design in workload.SCRIPTS:
                 self._pgbench(design, load, WARM)
         self._note("warm")
@@ -136,6 +136,13 @@ class Bench:
 
     def _pgbench(self, design: str, load: str, turn: str) -> float:
         """Put one design under load; return its pairs of reserve and charge a second."""
+        delay = LOADS[load].flush_delay
+        self._run(
+            design,
+            "alter system set commit_delay = %(delay)s",
+            "select pg_reload_conf()",
+            delay=delay,
+        )
         self._run(design, "vacuum (analyze)")
         self._runs += 1
         script = self._server.run / "script"
@@ -151,7 +158,7 @@ class Bench:
         }
         variables = {
             "run": self._runs,
-            "accounts": self._results.plan.accounts if load == "spread" else 1,
+            "accounts": self._results.plan.accounts if LOADS[load].is_spread else 1,
             "n": 0,
         }
         command = [str(self._server.bins / "pgbench"), "--no-vacuum", turn]
