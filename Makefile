@@ -59,11 +59,15 @@ test-sql: .venv/dev.stamp ## the SQL rings; PGBIN=/usr/lib/postgresql/15/bin cho
 test-ledger: .venv/dev.stamp ## the ledger's tests at full length: 2,000 model runs of 50 steps, every order of each pair
 	LEDGER_PROFILE=full $(PYTEST) $(SQL_RINGS)
 
-CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome \
-	/Applications/Google\ Chrome.app/Contents/MacOS/Google\ Chrome))
-.PHONY: test-browser
-test-browser: .venv/browser.stamp ## the page in a real browser; needs Chromium or Chrome (Debian: apt-get install chromium)
+# The first browser that is there; set CHROMIUM to choose another.
+CHROMIUM ?= $(shell for p in chromium chromium-browser google-chrome google-chrome-stable \
+	"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"; do command -v "$$p" && break; done)
+.PHONY: find-browser
+find-browser:
 	@test -n "$(CHROMIUM)" || { echo "No browser was found: apt-get install chromium, or CHROMIUM=/path/to/one"; exit 1; }
+
+.PHONY: test-browser
+test-browser: find-browser .venv/browser.stamp ## the page in a real browser; needs Chromium or Chrome (Debian: apt-get install chromium)
 	BROWSER="$(CHROMIUM)" $(BIN)/pytest tests/browser
 
 .PHONY: conformance

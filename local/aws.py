@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import boto3  # type: ignore[import-untyped]
@@ -28,7 +27,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 class LocalAws:
     """
-    One moto server in a process of its own. Use as a context manager, or `start` and `stop`.
+    One moto server in a process of its own.
 
     `start` returns before the server is ready (it takes two seconds to import); whatever needs it waits for it.
     """
@@ -64,17 +63,6 @@ class LocalAws:
             self._process.kill()
             self._process.communicate()
             self._process = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @property
     def endpoint(self) -> str:

@@ -23,7 +23,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from local.aws import LocalAws
@@ -114,7 +113,6 @@ class Cloud:
         self._on_log = on_log
         self._cleanup = ExitStack()
         self._gateway = Gateway(port)
-        self._sandbox: Sandbox | None = None
 
     @property
     def url(self) -> str:
@@ -125,10 +123,6 @@ class Cloud:
     def sqs(self) -> Any:
         """A boto3 SQS client of this cloud's queues."""
         return self.aws.client("sqs")
-
-    def prepare(self) -> None:
-        """Begin with what takes longest, in the background; optional. `start` waits for it, `stop` undoes it."""
-        self._prepared()
 
     def start(self, progress: Progress | None = None) -> Self:
         """
@@ -151,12 +145,7 @@ class Cloud:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def invoke(self, logical_id: str, event: Any) -> Invocation:
@@ -178,7 +167,7 @@ class Cloud:
         # Read twice: mistakes are told before anything runs, and a queue's URL is known only when its server is.
         secrets = _secrets_by_id(self.secrets, read_template(self._template_path, self.parameters))
         tell("SQS and Secrets Manager")
-        sandbox = self._prepared()
+        sandbox = self._start_services()
         template = read_template(self._template_path, self.parameters, self.aws.endpoint)
         self.queue_urls = self.aws.create_queues(template.queues)
         self.aws.put_secrets(secrets)
@@ -219,22 +208,20 @@ class Cloud:
                 self._cleanup.callback(runner.stop)
                 runner.start()
 
-    def _prepared(self) -> Sandbox:
-        """Take the run directory and start the services, unless `prepare` did."""
-        if self._sandbox is None:
-            directory = self.directory = Path(tempfile.mkdtemp(prefix="holdfast-"))
-            self._cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
-            reaper = Reaper(directory)
-            self._cleanup.callback(reaper.close)
-            self._cleanup.callback(self.aws.stop)
-            self.aws.start(reaper)
-            if self._mode == "source":
-                interpreter = source_interpreter(self._client)
-            else:
-                runtime = link_runtime(directory / "runtime")
-                interpreter = artifact_interpreter(runtime, self._client)
-            self._sandbox = Sandbox(interpreter, directory, reaper)
-        return self._sandbox
+    def _start_services(self) -> Sandbox:
+        """Take the run directory and start AWS's services, which get ready in the background."""
+        directory = self.directory = Path(tempfile.mkdtemp(prefix="holdfast-"))
+        self._cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
+        reaper = Reaper(directory)
+        self._cleanup.callback(reaper.close)
+        self._cleanup.callback(self.aws.stop)
+        self.aws.start(reaper)
+        if self._mode == "source":
+            interpreter = source_interpreter(self._client)
+        else:
+            runtime = link_runtime(directory / "runtime")
+            interpreter = artifact_interpreter(runtime, self._client)
+        return Sandbox(interpreter, directory, reaper)
 
     def _with_environment(self, spec: FunctionSpec) -> FunctionSpec:
         variables = {**spec.environment, **self.aws.environment, **self.environment}

@@ -11,7 +11,6 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 FOLDER = Path(__file__).parent.parent / "frontend"
@@ -20,9 +19,9 @@ FOLDER = Path(__file__).parent.parent / "frontend"
 class Frontend:
     """Serve the folder `frontend/`; use as a context manager, and `configure` when the API is up."""
 
-    def __init__(self, port: int = 0, folder: Path = FOLDER) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._server = ThreadingHTTPServer(
-            ("127.0.0.1", port), partial(_Handler, frontend=self, directory=str(folder))
+            ("127.0.0.1", port), partial(_Handler, frontend=self, directory=str(FOLDER))
         )
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
@@ -55,12 +54,7 @@ class Frontend:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from local.cloud import Cloud
@@ -100,12 +99,7 @@ class Stack:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
     def _start(self) -> None:

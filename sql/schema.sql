@@ -848,7 +848,7 @@ COMMENT ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key tex
 
 -- Name: create_purchase(uuid, text, text, text, numeric, bigint, text, integer, integer, integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer DEFAULT 100, p_expires_days integer DEFAULT NULL::integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) RETURNS record
+CREATE FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer DEFAULT 100, p_expires_days integer DEFAULT NULL::integer, OUT outcome text, OUT purchase_id uuid, OUT is_first_plan boolean, OUT retry_after_seconds integer) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -877,14 +877,15 @@ begin
     values (p_user, p_kind, p_item_id, p_interval, p_credits, p_amount_minor, p_currency, p_priority, p_expires_days,
             ledger.clock())
     returning id into purchase_id;
+  is_first_plan := p_kind = 'plan' and not exists (select from public.subscriptions where user_id = p_user);
   outcome := 'created';
 end $$;
 
-ALTER FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) OWNER TO postgres;
+ALTER FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT is_first_plan boolean, OUT retry_after_seconds integer) OWNER TO postgres;
 
--- Name: FUNCTION create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT is_first_plan boolean, OUT retry_after_seconds integer); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) IS 'Writes a purchase before its payment session is made. Outcomes: created, rate_limited, already_subscribed.';
+COMMENT ON FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT is_first_plan boolean, OUT retry_after_seconds integer) IS 'Writes a purchase before its payment session is made, and says whether the user never had a plan. Outcomes: created, rate_limited, already_subscribed.';
 
 -- Name: drip_due(integer); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -1792,6 +1793,29 @@ ALTER FUNCTION backend.lock(p_kind text, p_ids text[]) OWNER TO postgres;
 
 COMMENT ON FUNCTION backend.lock(p_kind text, p_ids text[]) IS 'Locks things by name until the transaction ends, in the order of their names.';
 
+-- Name: mailbox(text); Type: FUNCTION; Schema: backend; Owner: postgres
+
+CREATE FUNCTION backend.mailbox(p_email text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  -- what follows a plus is the reader's own, and Gmail does not read dots
+  select nullif(case
+      when domain in ('gmail.com', 'googlemail.com') then replace(name, '.', '') || '@gmail.com'
+      when domain <> '' then name || '@' || domain
+      else name end, '')
+    from (
+      select split_part(split_part(address, '@', 1), '+', 1) as name, split_part(address, '@', 2) as domain
+        from (select lower(btrim(coalesce(p_email, ''))) as address) a
+    ) parts
+$$;
+
+ALTER FUNCTION backend.mailbox(p_email text) OWNER TO postgres;
+
+-- Name: FUNCTION mailbox(p_email text); Type: COMMENT; Schema: backend; Owner: postgres
+
+COMMENT ON FUNCTION backend.mailbox(p_email text) IS 'Where mail for an address arrives: one mailbox has many addresses, and gets one gift. Null without one.';
+
 -- Name: mark_refused(uuid, text, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
 CREATE FUNCTION backend.mark_refused(p_generation uuid, p_error_code text, p_error_message text) RETURNS text
@@ -2064,7 +2088,7 @@ CREATE FUNCTION backend.open_account(p_user uuid, p_email text, p_email_is_verif
     AS $$
 declare
   v_settings backend.account_settings;
-  v_address constant text := coalesce(nullif(lower(btrim(p_email)), ''), '');
+  v_mailbox constant text := backend.mailbox(p_email);
   v_welcome text;
 begin
   insert into public.profiles (user_id, created_at) values (p_user, ledger.clock()) on conflict do nothing;
@@ -2073,13 +2097,13 @@ begin
     return v_welcome;
   end if;
   select * into v_settings from backend.account_settings;
-  if v_settings.welcome_needs_verified_email and (v_address = '' or not p_email_is_verified) then
+  if v_settings.welcome_needs_verified_email and (v_mailbox is null or not p_email_is_verified) then
     return 'waiting';
   end if;
   v_welcome := 'refused';
   if v_settings.welcome_credits > 0 then
     insert into backend.welcome_gifts (address_hash, user_id, created_at)
-      values (sha256(convert_to(coalesce(nullif(v_address, ''), p_user::text), 'UTF8')), p_user, ledger.clock())
+      values (sha256(convert_to(coalesce(v_mailbox, p_user::text), 'UTF8')), p_user, ledger.clock())
       on conflict do nothing;
     if found then
       perform ledger.grant(
@@ -2405,7 +2429,10 @@ begin
      or v_user is null and (v_ours or p_invoice ->> 'user_id' is not null) then
     return backend.close_gate(p_event, 'parked');
   elsif not v_ours then
-    return backend.close_gate(p_event, 'ignored');
+    return backend.close_gate(p_event, case
+      when exists (select from public.subscriptions where id = p_invoice ->> 'subscription_id')
+        and exists (select from backend.invoice_lines(p_invoice) where amount_minor > 0)
+      then 'off_catalog' else 'ignored' end);
   end if;
 
   perform backend.lock('payment', array(
@@ -2472,7 +2499,7 @@ ALTER FUNCTION backend.record_invoice(p_event jsonb, p_invoice jsonb) OWNER TO p
 
 -- Name: FUNCTION record_invoice(p_event jsonb, p_invoice jsonb); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.record_invoice(p_event jsonb, p_invoice jsonb) IS 'Applies a paid invoice, each line once: {id, customer_id, subscription_id, user_id, currency, paid_at, lines: [{id, price_id, amount_minor, discount_minor, quantity, proration, period_start, period_end, subscription_id}], payments: [{payment_intent_id, amount_minor}]}. Outcomes: granted, taken_back, already_granted, nothing_to_grant, parked, ignored, duplicate. HF001.';
+COMMENT ON FUNCTION backend.record_invoice(p_event jsonb, p_invoice jsonb) IS 'Applies a paid invoice, each line once: {id, customer_id, subscription_id, user_id, currency, paid_at, lines: [{id, price_id, amount_minor, discount_minor, quantity, proration, period_start, period_end, subscription_id}], payments: [{payment_intent_id, amount_minor}]}. Outcomes: granted, taken_back, already_granted, nothing_to_grant, off_catalog, parked, ignored, duplicate. HF001.';
 
 -- Name: record_invoice_payment(jsonb, text, text, bigint, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -2668,6 +2695,20 @@ begin
   end if;
   v_user := backend.payer(s.customer_id, s.id);
   select * into v_price from backend.prices where id = s.price_id;
+  if v_price.id is not null and v_price.kind is distinct from 'plan'
+     and exists (select from public.subscriptions where id = s.id) then
+    -- ours, moved by hand to a price of no plan: it keeps its plan's name here, and must be seen to end
+    update public.subscriptions o
+       set status = s.status, current_period_start = backend.at(s.current_period_start),
+           current_period_end = backend.at(s.current_period_end),
+           cancel_at_period_end = coalesce(s.cancel_at_period_end, false), cancel_at = backend.at(s.cancel_at),
+           canceled_at = backend.at(s.canceled_at), ended_at = backend.at(s.ended_at),
+           ticket = p_ticket, updated_at = ledger.clock()
+     where o.id = s.id and p_ticket > o.ticket
+       and (o.status not in ('canceled', 'incomplete_expired') or o.status = s.status);
+    return backend.close_gate(p_event, case when not found then 'stale'
+      when s.status in ('canceled', 'incomplete_expired') then 'recorded' else 'off_catalog' end);
+  end if;
   if v_price.id is not null and v_price.kind is distinct from 'plan' or v_user is null and s.user_id is null
      and v_price.id is null then
     return backend.close_gate(p_event, 'ignored');
@@ -2706,7 +2747,7 @@ ALTER FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_sub
 
 -- Name: FUNCTION record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb) IS 'Mirrors a subscription as just read: {id, customer_id, user_id, price_id, status, current_period_start, current_period_end, cancel_at_period_end, cancel_at, canceled_at, ended_at, created}. Moves no credits. Outcomes: recorded, recorded_second, stale, parked, ignored, duplicate, unknown_status.';
+COMMENT ON FUNCTION backend.record_subscription(p_event jsonb, p_ticket bigint, p_subscription jsonb) IS 'Mirrors a subscription as just read: {id, customer_id, user_id, price_id, status, current_period_start, current_period_end, cancel_at_period_end, cancel_at, canceled_at, ended_at, created}. Moves no credits. Outcomes: recorded, recorded_second, off_catalog, stale, parked, ignored, duplicate, unknown_status.';
 
 -- Name: refund_generation(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -3839,6 +3880,8 @@ CREATE FUNCTION ledger.seal(OUT sealed integer, OUT seal_id bigint, OUT seal_has
     SET search_path TO ''
     AS $$
 declare
+  v_most constant integer := 20000;  -- well inside the role's statement_timeout, however much has piled up
+  v_upto bigint;
   v_previous ledger.seals;
   v_horizon ledger.seal_horizon;
   v_ids bigint[];
@@ -3855,14 +3898,19 @@ begin
   if found and v_horizon.last_entry_id > coalesce(v_previous.last_entry_id, 0)
      and pg_snapshot_xmin(pg_current_snapshot()) >= v_horizon.snapshot_xmax
   then
+    v_upto := coalesce(
+      (select e.id from public.credit_ledger e
+        where e.id > coalesce(v_previous.last_entry_id, 0) and e.id <= v_horizon.last_entry_id
+        order by e.id offset v_most - 1 limit 1),
+      v_horizon.last_entry_id);
     select array_agg(e.id order by e.id), array_agg(ledger.entry_hash(e) order by e.id)
       into v_ids, v_hashes
       from public.credit_ledger e
-     where (v_previous.last_entry_id is null or e.id > v_previous.last_entry_id) and e.id <= v_horizon.last_entry_id;
+     where e.id > coalesce(v_previous.last_entry_id, 0) and e.id <= v_upto;
     if v_ids is not null then
       v_hash := ledger.batch_hash(v_previous.hash, v_ids, v_hashes);
       insert into ledger.seals (last_entry_id, entry_ids, entry_hashes, hash, sealed_at)
-        values (v_horizon.last_entry_id, v_ids, v_hashes, v_hash, ledger.clock())
+        values (v_upto, v_ids, v_hashes, v_hash, ledger.clock())
         returning id into v_previous.id;
       v_previous.hash := v_hash;
       sealed := cardinality(v_ids);
@@ -5655,10 +5703,10 @@ GRANT ALL ON FUNCTION backend.create_asset(p_user uuid, p_content_type text, p_b
 REVOKE ALL ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.create_generation(p_user uuid, p_idempotency_key text, p_request_hash text, p_kind text, p_model text, p_prompt text, p_fields jsonb, p_request text, p_price jsonb, p_cost numeric, p_output_count integer, p_max_active integer, p_per_hour integer, p_daily_credits numeric, p_max_cost numeric, OUT outcome text, OUT generation_id uuid, OUT status text, OUT cost_credits numeric, OUT available_credits numeric, OUT retry_after_seconds integer) TO holdfast_backend;
 
--- Name: FUNCTION create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT is_first_plan boolean, OUT retry_after_seconds integer); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT retry_after_seconds integer) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT is_first_plan boolean, OUT retry_after_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.create_purchase(p_user uuid, p_kind text, p_item_id text, p_interval text, p_credits numeric, p_amount_minor bigint, p_currency text, p_per_hour integer, p_priority integer, p_expires_days integer, OUT outcome text, OUT purchase_id uuid, OUT is_first_plan boolean, OUT retry_after_seconds integer) TO holdfast_backend;
 
 -- Name: FUNCTION drip_due(p_limit integer); Type: ACL; Schema: backend; Owner: postgres
 
@@ -5842,6 +5890,10 @@ REVOKE ALL ON FUNCTION backend.live_subscription(p_user uuid) FROM PUBLIC;
 -- Name: FUNCTION lock(p_kind text, p_ids text[]); Type: ACL; Schema: backend; Owner: postgres
 
 REVOKE ALL ON FUNCTION backend.lock(p_kind text, p_ids text[]) FROM PUBLIC;
+
+-- Name: FUNCTION mailbox(p_email text); Type: ACL; Schema: backend; Owner: postgres
+
+REVOKE ALL ON FUNCTION backend.mailbox(p_email text) FROM PUBLIC;
 
 -- Name: FUNCTION mark_refused(p_generation uuid, p_error_code text, p_error_message text); Type: ACL; Schema: backend; Owner: postgres
 

@@ -372,7 +372,7 @@ class Backend:
         """Call `backend.request_stop`."""
         self.calls.execute("select backend.request_stop(%s, %s)", (generation, reason))
 
-    def lease(self, generation: UUID, owner: str = "message", seconds: int = 130) -> str:
+    def lease(self, generation: UUID, owner: str = "message", seconds: int = 190) -> str:
         """Call `backend.begin_settlement`."""
         return str(
             self._value("select backend.begin_settlement(%s, %s, %s)", generation, owner, seconds)
@@ -542,7 +542,6 @@ class Checkout:
             "payment_intent_id": None if plan else self.payment_intent,
             "customer_id": None,
             "subscription_id": self.subscription if plan else None,
-            "invoice_id": None,
         }
         assert changes.keys() <= fields.keys()
         return fields | changes

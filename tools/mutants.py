@@ -4,7 +4,8 @@ Break the ledger's SQL on purpose, one defect at a time, and see whether the tes
     python -m tools.mutants [NAME ...]
 
 Each mutant is a copy of the migrations with one text replaced; the ledger's tests run on a fresh server with it until
-the first failure. A mutant that survives, or whose text is no longer there, fails the run.
+the first failure. Before them the migrations as they are must pass. A mutant that survives, whose text is no longer
+there, or with which the tests could not be run at all, fails the run.
 """
 
 from __future__ import annotations
@@ -46,7 +47,13 @@ TESTS = [
     "tests/interleavings/test_pairs.py",
 ]
 PARALLEL = 2
-TIMEOUT_SECONDS = 600
+CONTROL_SECONDS = 1800
+SLOWER = 3
+"""A mutant hangs when its tests take so many times as long as those of the migrations as they are."""
+
+CONTROL = "nothing is changed"
+KILLED, KILLED_BY_TIMEOUT, SURVIVED = "killed", "killed by timeout", "SURVIVED"
+ERROR, NOT_APPLICABLE = "ERROR", "does not apply"
 
 TABLES = "0002_ledger_tables.sql"
 FUNCTIONS = "0003_ledger_functions.sql"
@@ -65,12 +72,17 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the tests said of one mutant."""
+    """What the tests said of one mutant: `why` is the test that failed, or what went wrong."""
 
-    mutant: Mutant
+    name: str
     outcome: str
-    test: str
-    seconds: float
+    why: str = ""
+    seconds: float = 0
+
+    @property
+    def killed(self) -> bool:
+        """Whether the tests noticed it."""
+        return self.outcome in {KILLED, KILLED_BY_TIMEOUT}
 
 
 MUTANTS = [
@@ -397,17 +409,23 @@ MUTANTS = [
 ]
 
 
-def try_mutant(mutant: Mutant) -> Verdict:
-    """Run the tests on one mutant until the first failure."""
-    began = time.monotonic()
+def try_mutant(mutant: Mutant, timeout: float) -> Verdict:
+    """Run the tests on one mutant until the first failure, or for `timeout` seconds."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         migrations = Path(folder) / "migrations"
         shutil.copytree(MIGRATIONS, migrations)
         text = (migrations / mutant.file).read_text()
         if text.count(mutant.old) != 1:
-            return Verdict(mutant, "does not apply", f"{text.count(mutant.old)} places", 0)
+            return Verdict(mutant.name, NOT_APPLICABLE, f"{text.count(mutant.old)} places")
         (migrations / mutant.file).write_text(text.replace(mutant.old, mutant.new))
         Path(folder).chmod(0o755)
+        return run_tests(mutant.name, migrations, timeout)
+
+
+def run_tests(name: str, migrations: Path, timeout: float) -> Verdict:
+    """Run the tests on a folder of migrations until the first failure, or for `timeout` seconds."""
+    began = time.monotonic()
+    try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and tests
             [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS],
             cwd=ROOT,
@@ -415,14 +433,30 @@ def try_mutant(mutant: Mutant) -> Verdict:
             capture_output=True,
             text=True,
             check=False,
-            timeout=TIMEOUT_SECONDS,
+            timeout=timeout,
         )
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    seconds = time.monotonic() - began
-    if done.returncode == 0:
-        return Verdict(mutant, "SURVIVED", "", seconds)
-    test = failed[0].partition("::")[2].partition(" - ")[0] if failed else "the migrations"
-    return Verdict(mutant, "killed", test, seconds)
+    except subprocess.TimeoutExpired:
+        outcome, why = KILLED_BY_TIMEOUT, f"no end within {timeout:.0f} s"
+    else:
+        outcome, why = judge(done.returncode, done.stdout + done.stderr)
+    return Verdict(name, outcome, why, time.monotonic() - began)
+
+
+def judge(status: int, output: str) -> tuple[str, str]:
+    """
+    Say what a run of pytest means, and why.
+
+    Only a test that failed has noticed a mutant: migrations that do not apply, a fixture or a collection that breaks
+    say nothing about the tests.
+    """
+    if status == 0:
+        return SURVIVED, ""
+    lines = output.split("\n")
+    failed = [line for line in lines if line.startswith("FAILED ")]
+    if status == 1 and failed:
+        return KILLED, failed[0].partition("::")[2].partition(" - ")[0]
+    said = [line for line in lines if line.startswith("ERROR ")] or [line for line in lines if line]
+    return ERROR, f"exit status {status}: {(said or ['no word'])[-1]}"
 
 
 def main() -> int:
@@ -430,20 +464,27 @@ def main() -> int:
     wanted = sys.argv[1:]
     mutants = [mutant for mutant in MUTANTS if not wanted or mutant.name in wanted]
     console = Console(highlight=False)
+    if unknown := {*wanted} - {mutant.name for mutant in MUTANTS}:
+        console.print(f"no such mutant: {', '.join(sorted(unknown))}")
+        return 1
+    control = run_tests(CONTROL, MIGRATIONS, CONTROL_SECONDS)
+    if control.outcome != SURVIVED:
+        console.print(f"{control.name}, and yet: {control.outcome}, {control.why}")
+        return 1
+    console.print(f"{control.name}: the tests pass, {control.seconds:.0f} s")
+    limits = [SLOWER * control.seconds] * len(mutants)
     verdicts: list[Verdict] = []
     with ThreadPoolExecutor(PARALLEL) as pool:
-        for verdict in pool.map(try_mutant, mutants):
+        for verdict in pool.map(try_mutant, mutants, limits):
             verdicts.append(verdict)
-            console.print(
-                f"{len(verdicts):3}/{len(mutants)}  {verdict.outcome:14} {verdict.mutant.name}"
-            )
+            console.print(f"{len(verdicts):3}/{len(mutants)}  {verdict.outcome:17} {verdict.name}")
     table = Table("mutant", "outcome", "first test that fails", "seconds")
     for verdict in verdicts:
-        table.add_row(verdict.mutant.name, verdict.outcome, verdict.test, f"{verdict.seconds:.0f}")
+        table.add_row(verdict.name, verdict.outcome, verdict.why, f"{verdict.seconds:.0f}")
     console.print(table)
-    alive = [verdict for verdict in verdicts if verdict.outcome != "killed"]
-    console.print(f"{len(verdicts) - len(alive)} of {len(verdicts)} mutants killed")
-    return 1 if alive else 0
+    killed = sum(verdict.killed for verdict in verdicts)
+    console.print(f"{killed} of {len(verdicts)} mutants killed")
+    return 0 if killed == len(verdicts) else 1
 
 
 if __name__ == "__main__":

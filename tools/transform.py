@@ -7,7 +7,6 @@ timeouts, integrations.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
@@ -25,15 +24,15 @@ from tools.programs import REGION, ROOT
 TEMPLATE = ROOT / "template.yaml"
 
 
-def read_template(path: Path = TEMPLATE) -> dict[str, Any]:
-    """Return a SAM template as it is written, intrinsics in their long form."""
-    template: dict[str, Any] = yaml_parse(path.read_text())
+def read_template() -> dict[str, Any]:
+    """Return the template as it is written, intrinsics in their long form."""
+    template: dict[str, Any] = yaml_parse(TEMPLATE.read_text())
     return template
 
 
-def transformed(path: Path = TEMPLATE, parameters: dict[str, str] | None = None) -> dict[str, Any]:
-    """Return the CloudFormation that SAM makes of a template; raises its `InvalidDocumentException`."""
-    template, values = read_template(path), dict(parameters or {})
+def transformed() -> dict[str, Any]:
+    """Return the CloudFormation that SAM makes of the template; raises its `InvalidDocumentException`."""
+    template, values = read_template(), dict[str, str]()
     for resource in template["Resources"].values():
         for key in ("CodeUri", "ContentUri"):
             if key in resource.get("Properties", {}):  # the transform runs after packaging

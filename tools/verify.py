@@ -18,10 +18,8 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False)
 
-
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, console: Console | None = None) -> int:
     """Print a short report; return 0 when the books are right."""
     parser = argparse.ArgumentParser(prog="make verify", description=__doc__)
     parser.add_argument("--seal", metavar="ID:HASH", type=_seal, default=(None, None))
@@ -29,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     url = os.environ.get("DATABASE_URL")
     if not url:
         parser.error("set DATABASE_URL to the database to verify")
+    console = console or Console(highlight=False)
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as database:
         violations = database.execute(
             "select user_id, invariant, subject, expected, found from ledger.audit()"
@@ -37,8 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
             "select seal_id, entry_id, problem from ledger.verify(%s, %s)", options.seal
         ).fetchall()
         newest = database.execute("select seal_id, seal_hash from ledger.newest_seal()").fetchone()
-    _show("ledger.audit()", ("user", "invariant", "subject", "expected", "found"), violations)
-    _show("ledger.verify()", ("seal", "entry", "problem"), findings)
+    _show(
+        console, "ledger.audit()", ("user", "invariant", "subject", "expected", "found"), violations
+    )
+    _show(console, "ledger.verify()", ("seal", "entry", "problem"), findings)
     if newest:
         console.print(f"newest seal: {newest[0]}:{newest[1]}")
     return 1 if violations or findings else 0
@@ -49,7 +50,9 @@ def _seal(text: str) -> tuple[int, str]:
     return int(number), digest
 
 
-def _show(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+def _show(
+    console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]
+) -> None:
     console.print(f"{title}: {'nothing wrong' if not rows else f'{len(rows)} problems'}")
     if rows:
         table = Table(*columns)

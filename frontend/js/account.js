@@ -12,9 +12,6 @@ let warned = false;
 
 channel.onmessage = () => refresh({ quiet: true });
 
-/** The account as last seen, or null. */
-export const current = () => account;
-
 /** Call `listener` with each new account until the function that is returned is called. */
 export function onAccount(listener) {
   listeners.add(listener);

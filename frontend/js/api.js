@@ -26,11 +26,14 @@ export const post = (path, body, key) => request("POST", path, body, key);
 
 async function request(method, path, body, key) {
   const repeatable = method !== "POST" || Boolean(key);
+  let isDoubtful = false; // an earlier try may have taken effect
   for (let tries = 1; ; tries++) {
     try {
       return await once(method, path, body, key);
     } catch (error) {
       const passing = error.code === "offline" || (error.status === 503 && !error.retryAfter);
+      error.isDoubtful = isDoubtful;
+      isDoubtful ||= passing;
       if (!repeatable || !passing || tries === TRIES) throw error;
       await new Promise((resolve) => setTimeout(resolve, 400 * 2 ** tries));
     }

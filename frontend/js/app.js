@@ -29,7 +29,7 @@ async function route({ focus = true } = {}) {
     signInView(main);
     return;
   }
-  const name = location.hash.slice(2) in VIEWS ? location.hash.slice(2) : "create";
+  const name = Object.hasOwn(VIEWS, location.hash.slice(2)) ? location.hash.slice(2) : "create";
   for (const link of nav.children) {
     if (link.hash === `#/${name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -57,6 +57,10 @@ onChange(() => {
   route();
 });
 window.addEventListener("hashchange", () => route());
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // an address without a view would open another one
+  main.focus();
+});
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && session()) refresh({ quiet: true });
 });

@@ -6,7 +6,7 @@ export function h(tag, props = {}, ...children) {
   for (const [name, value] of Object.entries(props)) {
     if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "class" || name.includes("-") || name === "for" || name === "role" || name === "list")
+    else if (name === "class" || name.includes("-") || name === "role")
       element.setAttribute(name, value === true ? "" : value);
     else element[name] = value;
   }
@@ -35,14 +35,15 @@ export function select(name, options, props = {}) {
 
 /** Run `work` while `button` cannot be pressed again; the button says `busy` meanwhile. */
 export async function whileBusy(button, busy, work) {
+  if (button.hasAttribute("aria-disabled")) return undefined;
   const label = button.textContent;
-  button.disabled = true;
+  button.setAttribute("aria-disabled", "true"); // `disabled` would take the focus away
   button.setAttribute("aria-busy", "true");
   button.textContent = busy;
   try {
     return await work();
   } finally {
-    button.disabled = false;
+    button.removeAttribute("aria-disabled");
     button.removeAttribute("aria-busy");
     button.textContent = label;
   }

@@ -5,10 +5,10 @@ import { refresh } from "./account.js";
 import { confirmed, h, show, whileBusy } from "./dom.js";
 import { creditsOf, modelName, when } from "./format.js";
 import { explainJob } from "./messages.js";
-import { failed, notice } from "./notices.js";
+import { failed, notice, say } from "./notices.js";
 
 const FINAL = new Set(["succeeded", "failed", "canceled"]);
-const STATES = {
+export const STATES = {
   queued: "Waiting", processing: "Being made", storing: "Being stored",
   succeeded: "Ready", failed: "Failed", canceled: "Canceled",
 };
@@ -19,6 +19,7 @@ const POLL = [700, 1000, 1500, 2000, 3000, 5000]; // milliseconds, the last one 
 export function jobCard(generation, { onGone } = {}) {
   const card = h("article", { class: "card", "data-id": generation.id, tabIndex: -1 });
   let shown = null;
+  let status = generation.status;
   draw(generation);
   if (!FINAL.has(generation.status)) watch();
   return card;
@@ -48,7 +49,17 @@ export function jobCard(generation, { onGone } = {}) {
     shown = print;
     card.setAttribute("aria-label", `${STATES[found.status]}: ${found.prompt}`);
     card.dataset.status = found.status;
+    const focused = card.contains(document.activeElement) && document.activeElement;
     show(card, media(found, again), about(found), FINAL.has(found.status) && history(found), actions(found));
+    if (focused) (sameControl(focused) ?? card).focus({ preventScroll: true });
+    if (found.status !== status && FINAL.has(found.status))
+      say(`${STATES[found.status]}: ${modelName(found.model)}, ${start(found.prompt)}`);
+    status = found.status;
+  }
+
+  /** What takes the place of a control that was drawn anew. */
+  function sameControl({ tagName, textContent }) {
+    return [...card.querySelectorAll(tagName)].find((control) => control.textContent === textContent);
   }
 
   async function again() {
@@ -68,8 +79,8 @@ export function jobCard(generation, { onGone } = {}) {
       const cancel = h("button", { class: "plain" }, "Cancel");
       cancel.addEventListener("click", () => whileBusy(cancel, "Canceling …", async () => {
         try {
-          const { status } = await post(`/generations/${found.id}/cancel`, {}, `cancel-${found.id}`);
-          if (status === "cancel_requested") notice("info", "We asked for it to be stopped. If it is done first, you keep it.");
+          const { outcome } = await post(`/generations/${found.id}/cancel`, {}, `cancel-${found.id}`);
+          if (outcome === "cancel_requested") notice("info", "We asked for it to be stopped. If it is done first, you keep it.");
           else await again();
           await refresh({ moved: true, quiet: true });
         } catch (error) {
@@ -84,7 +95,9 @@ export function jobCard(generation, { onGone } = {}) {
         await whileBusy(bin, "Deleting …", async () => {
           try {
             await remove(`/generations/${found.id}`);
+            const next = card.nextElementSibling ?? card.previousElementSibling ?? document.getElementById("main");
             card.remove();
+            next.focus();
             onGone?.(found.id);
           } catch (error) {
             failed(error);
@@ -144,6 +157,11 @@ function history(found) {
     }
   });
   return box;
+}
+
+/** The beginning of a prompt, as much as is bearable to be read out. */
+function start(prompt) {
+  return prompt.length > 60 ? `${prompt.slice(0, 60)} …` : prompt;
 }
 
 function once(action) {

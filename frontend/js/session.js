@@ -7,7 +7,7 @@ const VERIFIER = "holdfast.pkce";
 const EARLY_SECONDS = 60; // refresh before the token is too old to arrive
 const listeners = new Set();
 
-export class AuthError extends Error {
+class AuthError extends Error {
   constructor(code, message) {
     super(message);
     this.code = code;
@@ -18,6 +18,15 @@ export class AuthError extends Error {
 export function session() {
   try {
     return JSON.parse(localStorage.getItem(KEY));
+  } catch {
+    return null;
+  }
+}
+
+/** The id of who is signed in, or null; the access token says it. */
+export function userId() {
+  try {
+    return JSON.parse(atob(session().access_token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"))).sub;
   } catch {
     return null;
   }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated
 
 from aws_lambda_powertools.event_handler import Response
-from aws_lambda_powertools.event_handler.openapi.params import Header
 
 from holdfast import config, http
 from holdfast.accounts import AccountReader
@@ -80,10 +78,7 @@ def create_estimate(request: GenerationRequest) -> EstimateView:
 
 @app.post("/generations", status_code=HTTPStatus.ACCEPTED, operation_id="createGeneration")
 def create_generation(
-    request: OrderRequest,
-    idempotency_key: Annotated[
-        str, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")
-    ],
+    request: OrderRequest, idempotency_key: http.IdempotencyKey
 ) -> Response[AcceptedView]:
     """Reserve and start a generation. The same key and request answer with the same generation."""
     user = http.current_user(app)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated
 
 from aws_lambda_powertools.event_handler import Response
-from aws_lambda_powertools.event_handler.openapi.params import Header
 
 from holdfast import config, http
 from holdfast.alerts import AlertStore
@@ -78,8 +76,7 @@ def delete_generation(generation_id: str) -> Response[None]:
 
 @app.post("/admin/adjustments", operation_id="adjustCredits")
 def adjust_credits(
-    idempotency_key: Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=255)],
-    request: AdjustmentRequest,
+    request: AdjustmentRequest, idempotency_key: http.IdempotencyKey
 ) -> AdjustmentView:
     """Give a user credits or take some, with a reason; for admins."""
     user = http.current_user(app)

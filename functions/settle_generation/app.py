@@ -24,7 +24,10 @@ from holdfast.output_copier import OutputCopier
 from holdfast.recovery import RecoveryStore
 from holdfast.storage import StorageSigner
 from holdfast.usecases.lease_settlement import LeasedSettler
-from holdfast.usecases.settle_generation import GenerationSettler
+from holdfast.usecases.settle_generation import FILE_SECONDS, GenerationSettler
+
+# what is begun must be able to end in time: a file, its upload, the statements after it
+STOP_BEFORE_MILLISECONDS = 1000 * (FILE_SECONDS + 5)
 
 settings = config.load(config.SettleGenerationSettings)
 database = Database(settings.database_url)
@@ -41,7 +44,7 @@ processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failu
 init_sentry(settings)
 
 
-def settle(record: SQSRecord) -> None:
+def settle(record: SQSRecord, lambda_context: LambdaContext) -> None:
     """Settle the generation of one message; what this raises brings the message back."""
     try:
         message = json.loads(record.body)
@@ -49,6 +52,9 @@ def settle(record: SQSRecord) -> None:
             UUID(message["generation_id"]),
             record.message_id,
             give_up=message.get("give_up") is True,
+            has_time=lambda: (
+                lambda_context.get_remaining_time_in_millis() > STOP_BEFORE_MILLISECONDS
+            ),
         )
     except HoldfastError as trouble:
         logger().warning("settlement postponed", reason=str(trouble), message_id=record.message_id)

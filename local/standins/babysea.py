@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from local.standins.babysea_api import BabySeaApi
-from local.standins.babysea_behaviour import Behaviour, Rule
+from local.standins.babysea_behaviour import Rule
 from local.standins.babysea_job import Job
 from local.standins.babysea_webhooks import Delivery, sign
 from local.standins.server import Request, Response, json_response
@@ -32,26 +32,8 @@ class BabySea(BabySeaApi):
     own float in credits; `seed` makes the rates of faults repeatable.
     """
 
-    def __init__(
-        self,
-        api_key: str,
-        webhook_url: str | None,
-        webhook_secret: str,
-        port: int = 0,
-        *,
-        balance: Decimal = Decimal("10.000"),
-        seed: int = 0,
-        behaviour: Behaviour | None = None,
-    ) -> None:
-        super().__init__(
-            api_key,
-            webhook_url,
-            webhook_secret,
-            port,
-            balance=balance,
-            seed=seed,
-            behaviour=behaviour,
-        )
+    def _add_routes(self) -> None:
+        super()._add_routes()
         self.route("POST", "/_control/plan", self._control_plan)
         self.route("DELETE", "/_control/plan", self._control_calm)
         self.route("POST", "/_control/behaviour", self._control_behaviour)

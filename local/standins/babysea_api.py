@@ -71,7 +71,7 @@ class BabySeaApi(StandIn):
         self._refusals = Rules(Refusal, seed)
         self._window = RateWindow(self.behaviour)
         self._statuses: list[int] = []
-        self._add_api_routes()
+        self._add_routes()
 
     @property
     def behaviour(self) -> Behaviour:
@@ -87,7 +87,7 @@ class BabySeaApi(StandIn):
         """Answer as the edge does: 403 and HTML, whatever is wrong with the path or method."""
         return edge_refusal() if request.path.startswith("/v1/") else missing()
 
-    def _add_api_routes(self) -> None:
+    def _add_routes(self) -> None:
         account = self.account
         for path, scope, report in (
             ("status", "account:read", lambda: reports.key(account, self._api_key)),

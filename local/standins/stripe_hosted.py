@@ -62,7 +62,7 @@ class HostedPages:
         return self._portal(request)
 
     def submit_portal(self, request: Request) -> Response:
-        """Cancel, resume or change a plan, and show what came of it; or go back."""
+        """Cancel, resume, change or pay for a plan, and show what came of it; or go back."""
         pressed = _pressed(request)
         session_id = request.params["session_id"]
 

@@ -91,10 +91,13 @@ def _subscription(of: Json, prices: list[Json], names: dict[str, str]) -> str:
         for price in prices
     )
     hidden = f'<input type="hidden" name="subscription" value="{escape(of["id"])}">'
+    pay = '<button name="action" value="pay" class="deed">Pay what is open</button>'
+    owes = of["status"] in ("past_due", "unpaid")
     return (
         f"<ul><li><span>{_price(item['price'], names)}</span><span>{escape(of['status'])}, "
         f"{'ends' if ends else 'renews'} {until}</span></li></ul>"
-        f'<form method="post">{hidden}<button name="action" value="{deed}">{words}</button></form>'
+        f'<form method="post">{hidden}{pay if owes else ""}'
+        f'<button name="action" value="{deed}">{words}</button></form>'
         f'<form method="post">{hidden}<input type="hidden" name="action" value="change">{changes}'
         "</form>"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from local.standins import stripe_subscriptions
+from local.standins import stripe_invoices, stripe_lifecycle, stripe_subscriptions
 from local.standins.stripe_endpoint import Endpoint
 from local.standins.stripe_objects_account import portal_session
 from local.standins.stripe_params import exactly_one, fields, one_of, text, url
@@ -53,9 +53,10 @@ def prices_for(state: State, subscription: Json) -> list[Json]:
 
 def act(state: State, session: Json, action: str, subscription_id: str, price_id: str) -> None:
     """
-    Do what a button of the page says: `cancel` (at the period's end), `resume` or `change`.
+    Do what a button of the page says: `cancel` (at the period's end), `resume`, `change` or `pay`.
 
-    Raises `StripeError` for another customer's subscription, another price and another action.
+    `pay` pays the invoice that a failed renewal left open, with a card that works. Raises
+    `StripeError` for another customer's subscription, another price and another action.
     """
     live = state.subscriptions_of(session["customer"])
     if subscription_id not in [each["id"] for each in live]:
@@ -64,6 +65,12 @@ def act(state: State, session: Json, action: str, subscription_id: str, price_id
     if action in ("cancel", "resume"):
         wanted = {"cancel_at_period_end": action == "cancel"}
         stripe_subscriptions.update(state, wanted, subscription_id)
+        return
+    if action == "pay":
+        state.broken_cards.discard(of["customer"])
+        invoice = state.get("invoice", of["latest_invoice"])
+        stripe_invoices.pay(state, invoice)
+        stripe_lifecycle.follow(state, of, invoice)
         return
     if action != "change" or price_id not in [price["id"] for price in prices_for(state, of)]:
         raise StripeError("The portal offers no such thing.")

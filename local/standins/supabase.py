@@ -25,7 +25,7 @@ SECRET_KEY = "sb_secret_holdfast_local"
 """Both are fixed: they open nothing but this stand-in."""
 
 _KEYLESS = re.compile(
-    r"GET /auth/v1/(authorize|\.well-known/jwks\.json)"
+    r"GET /auth/v1/(authorize|verify|\.well-known/jwks\.json)"
     r"|(GET|HEAD) /storage/v1/object/(sign|public)/.+"
     r"|PUT /storage/v1/object/upload/sign/.+"
 )

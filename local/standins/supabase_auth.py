@@ -1,7 +1,8 @@
 """
 Supabase Auth as the clients see it: the endpoints a web product uses, answered from real rows.
 
-Covered: e-mail and password, refresh, user, sign-out, Google by PKCE and by the implicit flow.
+Covered: e-mail and password, its confirmation, refresh, user, sign-out, Google by PKCE and by the
+implicit flow.
 Password recovery, one-time passwords, MFA, SAML, phone and the admin API are not: they answer 404.
 """
 
@@ -18,6 +19,7 @@ from psycopg.types.json import Jsonb
 
 from local.standins import supabase_users as users
 from local.standins.server import Request, Response, StandIn, json_response
+from local.standins.supabase_confirmation import Confirmation
 from local.standins.supabase_database import AUTH, Connection, Database, Row, fetch
 from local.standins.supabase_errors import AuthError, guard_auth
 from local.standins.supabase_oauth import OAuth, provider_token
@@ -40,6 +42,7 @@ class Auth:
         self.autoconfirm = True
         self.sessions = Sessions(database, tokens)
         self.oauth = OAuth(database, self.sessions, site_url)
+        self.confirmation = Confirmation(database, self.sessions, tokens.issuer, self.oauth.landing)
         self._database = database
         self._tokens = tokens
 
@@ -51,6 +54,7 @@ class Auth:
             ("GET", "/user", self._get_user),
             ("PUT", "/user", self._put_user),
             ("POST", "/logout", self._logout),
+            ("GET", "/verify", self.confirmation.verify),
             ("GET", "/authorize", self.oauth.authorize),
             ("GET", "/.well-known/jwks.json", self._jwks),
             ("GET", "/settings", self._settings),
@@ -66,15 +70,19 @@ class Auth:
         *,
         agent: str = "",
         expired: bool = False,
+        redirect_to: str = "",
     ) -> dict[str, Any]:
-        """Return the new user's session, or the bare user while `autoconfirm` is off."""
+        """Return the new user's session, or the bare user while `autoconfirm` is off: a mail tells the rest."""
         email = _checked_email(email)
         _check_password(password)
         with self._database.transaction(AUTH) as connection:
-            if users.by_email(connection, email):
+            if known := users.by_email(connection, email):
                 if self.autoconfirm:
                     raise AuthError(422, "user_already_exists", "User already registered")
-                return users.made_up(email)
+                if known["email_confirmed_at"]:
+                    return users.made_up(email)
+                known = self.confirmation.send(connection, known, redirect_to)
+                return users.as_json(connection, known)
             user = users.insert(
                 connection, provider="email", email=email, password=password, metadata=data or {}
             )
@@ -87,7 +95,7 @@ class Auth:
             }
             user = users.add_identity(connection, user, "email", subject, claims)
             if not self.autoconfirm:
-                user = users.update(connection, user["id"], confirmation_sent_at=_now())
+                user = self.confirmation.send(connection, user, redirect_to)
                 return users.as_json(connection, user)
             user = users.confirm(connection, user)
             return self.sessions.start(connection, user, "password", agent=agent, expired=expired)
@@ -107,6 +115,7 @@ class Auth:
                 body.get("data"),
                 agent=request.headers.get("user-agent", ""),
                 expired="expired_token" in request.faults,
+                redirect_to=request.query.get("redirect_to", ""),
             )
         )
 

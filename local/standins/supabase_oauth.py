@@ -81,9 +81,7 @@ class OAuth:
         if bool(challenge) != bool(method) or method not in ("", "s256", "plain"):
             message = "PKCE flow requires code_challenge_method and code_challenge"
             raise AuthError(400, "validation_failed", message)
-        target = request.query.get("redirect_to", "")
-        if urlsplit(target).hostname not in _LOOPBACK:
-            target = self.site_url
+        target = self.landing(request.query.get("redirect_to", ""))
         if "oauth_denied" in request.faults:
             return _back_with_error(target, "access_denied", "access_denied", "User said no")
         try:
@@ -101,6 +99,10 @@ class OAuth:
         with self._lock:
             self._codes[code] = _Code(str(user["id"]), challenge, method)
         return _redirect(_with_query(target, {"code": code}))
+
+    def landing(self, target: str) -> str:
+        """Return where to go back to: `target` if it is on the allow-list."""
+        return target if urlsplit(target).hostname in _LOOPBACK else self.site_url
 
     def redeem(self, auth_code: str, verifier: str) -> str:
         """Return the id of the user a PKCE code stands for, once; raises `AuthError`."""

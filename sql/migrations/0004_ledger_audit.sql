@@ -1,6 +1,7 @@
 -- migrate:up
--- The proof: one statement, so one snapshot, so no lock and no false alarm while others write. In plpgsql because that
--- plans it for the user asked for: a single account is read by index.
+-- The proof, and at the end who may do what with the ledger.
+-- The audit is one statement, so one snapshot, so no lock and no false alarm while others write. In plpgsql because
+-- that plans it for the user asked for: a single account is read by index.
 
 create function ledger.audit(p_user uuid default null)
   returns table (user_id uuid, invariant text, subject text, expected numeric, found numeric)
@@ -116,5 +117,37 @@ begin
    where s.available_after is not null and (s.available_after <> s.available or s.owed_after <> s.owed);
 end $$;
 comment on function ledger.audit(uuid) is 'A row for each violated invariant, of one user or of all; none when the books are right.';
+
+-- Who may do what with the ledger. A user reads their own rows and writes none; right under both of Supabase's default
+-- privileges: what the API roles may do is taken away first, then granted by name.
+do $$
+declare
+  t text;
+begin
+  foreach t in array array[
+    'credit_balances', 'credit_grants', 'credit_reservations', 'credit_ledger', 'credit_reversals'
+  ] loop
+    execute format('alter table public.%I enable row level security', t);
+    execute format('revoke all on public.%I from public, anon, authenticated, service_role, holdfast_backend', t);
+    -- credit_reversals is bookkeeping: nobody's rows, nobody's to read
+    if t <> 'credit_reversals' then
+      execute format('grant select on public.%I to authenticated', t);
+      execute format(
+        'create policy %I on public.%I for select to authenticated using (user_id = (select auth.uid()))',
+        'own rows', t);
+    end if;
+  end loop;
+end $$;
+revoke all on sequence public.credit_grants_id_seq, public.credit_ledger_id_seq from anon, authenticated, service_role;
+
+revoke execute on all functions in schema ledger from public, anon, authenticated, service_role;
+grant execute on function
+  ledger.grant(uuid, text, text, numeric, timestamptz, integer, text),
+  ledger.reserve(uuid, uuid, numeric),
+  ledger.settle(uuid, numeric),
+  ledger.reverse(text, text, numeric),
+  ledger.expire_due(integer),
+  ledger.audit(uuid)
+to holdfast_backend;
 
 -- migrate:down

@@ -61,6 +61,7 @@ create function backend.create_purchase(
   p_expires_days integer default null,
   out outcome text,
   out purchase_id uuid,
+  out is_first_plan boolean,
   out retry_after_seconds integer
 )
   language plpgsql security definer set search_path = ''
@@ -90,9 +91,10 @@ begin
     values (p_user, p_kind, p_item_id, p_interval, p_credits, p_amount_minor, p_currency, p_priority, p_expires_days,
             ledger.clock())
     returning id into purchase_id;
+  is_first_plan := p_kind = 'plan' and not exists (select from public.subscriptions where user_id = p_user);
   outcome := 'created';
 end $$;
-comment on function backend.create_purchase(uuid, text, text, text, numeric, bigint, text, integer, integer, integer) is 'Writes a purchase before its payment session is made. Outcomes: created, rate_limited, already_subscribed.';
+comment on function backend.create_purchase(uuid, text, text, text, numeric, bigint, text, integer, integer, integer) is 'Writes a purchase before its payment session is made, and says whether the user never had a plan. Outcomes: created, rate_limited, already_subscribed.';
 
 create function backend.attach_checkout_session(p_purchase uuid, p_session_id text) returns text
   language plpgsql security definer set search_path = ''

@@ -1,24 +1,18 @@
 -- migrate:up
--- A user reads their own rows and writes none. Right under both of Supabase's default privileges: what the API roles
--- may do is taken away first, then granted by name.
+-- As in the ledger (0004), a user reads their own rows and writes none, under both of Supabase's default privileges:
+-- what the API roles may do is taken away first, then granted by name.
 
 do $$
 declare
   t text;
 begin
-  foreach t in array array[
-    'credit_balances', 'credit_grants', 'credit_reservations', 'credit_ledger', 'credit_reversals',
-    'purchases', 'generations', 'generation_events', 'assets'
-  ] loop
+  foreach t in array array['purchases', 'generations', 'generation_events', 'assets'] loop
     execute format('alter table public.%I enable row level security', t);
     execute format('revoke all on public.%I from public, anon, authenticated, service_role, holdfast_backend', t);
-    -- credit_reversals is bookkeeping: nobody's rows, nobody's to read
-    if t <> 'credit_reversals' then
-      execute format('grant select on public.%I to authenticated', t);
-      execute format(
-        'create policy %I on public.%I for select to authenticated using (user_id = (select auth.uid()))',
-        'own rows', t);
-    end if;
+    execute format('grant select on public.%I to authenticated', t);
+    execute format(
+      'create policy %I on public.%I for select to authenticated using (user_id = (select auth.uid()))',
+      'own rows', t);
   end loop;
   foreach t in array array['stripe_events', 'dispatches', 'inbox', 'intake'] loop
     execute format('alter table backend.%I enable row level security', t);
@@ -27,15 +21,9 @@ begin
 end $$;
 revoke all on all sequences in schema public from anon, authenticated, service_role;
 
-revoke execute on all functions in schema ledger, backend from public, anon, authenticated, service_role;
+revoke execute on all functions in schema backend from public, anon, authenticated, service_role;
 
 grant execute on function
-  ledger.grant(uuid, text, text, numeric, timestamptz, integer, text),
-  ledger.reserve(uuid, uuid, numeric),
-  ledger.settle(uuid, numeric),
-  ledger.reverse(text, text, numeric),
-  ledger.expire_due(integer),
-  ledger.audit(uuid),
   backend.create_purchase(uuid, text, text, text, numeric, bigint, text, integer, integer, integer),
   backend.attach_checkout_session(uuid, text),
   backend.get_checkout(uuid, text),

@@ -46,6 +46,8 @@ create function ledger.seal(out sealed integer, out seal_id bigint, out seal_has
   language plpgsql security definer set search_path = ''
 as $$
 declare
+  v_most constant integer := 20000;  -- well inside the role's statement_timeout, however much has piled up
+  v_upto bigint;
   v_previous ledger.seals;
   v_horizon ledger.seal_horizon;
   v_ids bigint[];
@@ -62,14 +64,19 @@ begin
   if found and v_horizon.last_entry_id > coalesce(v_previous.last_entry_id, 0)
      and pg_snapshot_xmin(pg_current_snapshot()) >= v_horizon.snapshot_xmax
   then
+    v_upto := coalesce(
+      (select e.id from public.credit_ledger e
+        where e.id > coalesce(v_previous.last_entry_id, 0) and e.id <= v_horizon.last_entry_id
+        order by e.id offset v_most - 1 limit 1),
+      v_horizon.last_entry_id);
     select array_agg(e.id order by e.id), array_agg(ledger.entry_hash(e) order by e.id)
       into v_ids, v_hashes
       from public.credit_ledger e
-     where (v_previous.last_entry_id is null or e.id > v_previous.last_entry_id) and e.id <= v_horizon.last_entry_id;
+     where e.id > coalesce(v_previous.last_entry_id, 0) and e.id <= v_upto;
     if v_ids is not null then
       v_hash := ledger.batch_hash(v_previous.hash, v_ids, v_hashes);
       insert into ledger.seals (last_entry_id, entry_ids, entry_hashes, hash, sealed_at)
-        values (v_horizon.last_entry_id, v_ids, v_hashes, v_hash, ledger.clock())
+        values (v_upto, v_ids, v_hashes, v_hash, ledger.clock())
         returning id into v_previous.id;
       v_previous.hash := v_hash;
       sealed := cardinality(v_ids);

@@ -43,6 +43,20 @@ begin
   end if;
   v_user := backend.payer(s.customer_id, s.id);
   select * into v_price from backend.prices where id = s.price_id;
+  if v_price.id is not null and v_price.kind is distinct from 'plan'
+     and exists (select from public.subscriptions where id = s.id) then
+    -- ours, moved by hand to a price of no plan: it keeps its plan's name here, and must be seen to end
+    update public.subscriptions o
+       set status = s.status, current_period_start = backend.at(s.current_period_start),
+           current_period_end = backend.at(s.current_period_end),
+           cancel_at_period_end = coalesce(s.cancel_at_period_end, false), cancel_at = backend.at(s.cancel_at),
+           canceled_at = backend.at(s.canceled_at), ended_at = backend.at(s.ended_at),
+           ticket = p_ticket, updated_at = ledger.clock()
+     where o.id = s.id and p_ticket > o.ticket
+       and (o.status not in ('canceled', 'incomplete_expired') or o.status = s.status);
+    return backend.close_gate(p_event, case when not found then 'stale'
+      when s.status in ('canceled', 'incomplete_expired') then 'recorded' else 'off_catalog' end);
+  end if;
   if v_price.id is not null and v_price.kind is distinct from 'plan' or v_user is null and s.user_id is null
      and v_price.id is null then
     return backend.close_gate(p_event, 'ignored');
@@ -76,7 +90,7 @@ begin
        where user_id = v_user and id <> s.id and status not in ('canceled', 'incomplete_expired'))
     then 'recorded_second' else 'recorded' end);
 end $$;
-comment on function backend.record_subscription(jsonb, bigint, jsonb) is 'Mirrors a subscription as just read: {id, customer_id, user_id, price_id, status, current_period_start, current_period_end, cancel_at_period_end, cancel_at, canceled_at, ended_at, created}. Moves no credits. Outcomes: recorded, recorded_second, stale, parked, ignored, duplicate, unknown_status.';
+comment on function backend.record_subscription(jsonb, bigint, jsonb) is 'Mirrors a subscription as just read: {id, customer_id, user_id, price_id, status, current_period_start, current_period_end, cancel_at_period_end, cancel_at, canceled_at, ended_at, created}. Moves no credits. Outcomes: recorded, recorded_second, off_catalog, stale, parked, ignored, duplicate, unknown_status.';
 
 create function backend.grant_months(p_source_key text) returns integer
   language plpgsql security definer set search_path = ''
@@ -212,7 +226,10 @@ begin
      or v_user is null and (v_ours or p_invoice ->> 'user_id' is not null) then
     return backend.close_gate(p_event, 'parked');
   elsif not v_ours then
-    return backend.close_gate(p_event, 'ignored');
+    return backend.close_gate(p_event, case
+      when exists (select from public.subscriptions where id = p_invoice ->> 'subscription_id')
+        and exists (select from backend.invoice_lines(p_invoice) where amount_minor > 0)
+      then 'off_catalog' else 'ignored' end);
   end if;
 
   perform backend.lock('payment', array(
@@ -274,7 +291,7 @@ begin
     when v_known then 'already_granted'
     else 'nothing_to_grant' end);
 end $$;
-comment on function backend.record_invoice(jsonb, jsonb) is 'Applies a paid invoice, each line once: {id, customer_id, subscription_id, user_id, currency, paid_at, lines: [{id, price_id, amount_minor, discount_minor, quantity, proration, period_start, period_end, subscription_id}], payments: [{payment_intent_id, amount_minor}]}. Outcomes: granted, taken_back, already_granted, nothing_to_grant, parked, ignored, duplicate. HF001.';
+comment on function backend.record_invoice(jsonb, jsonb) is 'Applies a paid invoice, each line once: {id, customer_id, subscription_id, user_id, currency, paid_at, lines: [{id, price_id, amount_minor, discount_minor, quantity, proration, period_start, period_end, subscription_id}], payments: [{payment_intent_id, amount_minor}]}. Outcomes: granted, taken_back, already_granted, nothing_to_grant, off_catalog, parked, ignored, duplicate. HF001.';
 
 create function backend.invoice_lines(p_invoice jsonb)
   returns table (

@@ -56,12 +56,27 @@ revoke all on all sequences in schema public from anon, authenticated, service_r
 grant select on public.profiles to authenticated;
 create policy "own rows" on public.profiles for select to authenticated using (user_id = (select auth.uid()));
 
+create function backend.mailbox(p_email text) returns text
+  language sql immutable set search_path = ''
+as $$
+  -- what follows a plus is the reader's own, and Gmail does not read dots
+  select nullif(case
+      when domain in ('gmail.com', 'googlemail.com') then replace(name, '.', '') || '@gmail.com'
+      when domain <> '' then name || '@' || domain
+      else name end, '')
+    from (
+      select split_part(split_part(address, '@', 1), '+', 1) as name, split_part(address, '@', 2) as domain
+        from (select lower(btrim(coalesce(p_email, ''))) as address) a
+    ) parts
+$$;
+comment on function backend.mailbox(text) is 'Where mail for an address arrives: one mailbox has many addresses, and gets one gift. Null without one.';
+
 create function backend.open_account(p_user uuid, p_email text, p_email_is_verified boolean) returns text
   language plpgsql security definer set search_path = ''
 as $$
 declare
   v_settings backend.account_settings;
-  v_address constant text := coalesce(nullif(lower(btrim(p_email)), ''), '');
+  v_mailbox constant text := backend.mailbox(p_email);
   v_welcome text;
 begin
   insert into public.profiles (user_id, created_at) values (p_user, ledger.clock()) on conflict do nothing;
@@ -70,13 +85,13 @@ begin
     return v_welcome;
   end if;
   select * into v_settings from backend.account_settings;
-  if v_settings.welcome_needs_verified_email and (v_address = '' or not p_email_is_verified) then
+  if v_settings.welcome_needs_verified_email and (v_mailbox is null or not p_email_is_verified) then
     return 'waiting';
   end if;
   v_welcome := 'refused';
   if v_settings.welcome_credits > 0 then
     insert into backend.welcome_gifts (address_hash, user_id, created_at)
-      values (sha256(convert_to(coalesce(nullif(v_address, ''), p_user::text), 'UTF8')), p_user, ledger.clock())
+      values (sha256(convert_to(coalesce(v_mailbox, p_user::text), 'UTF8')), p_user, ledger.clock())
       on conflict do nothing;
     if found then
       perform ledger.grant(

@@ -151,11 +151,13 @@ class Visitor:
     def is_ready(self, card: Locator) -> None:
         """Wait until a job is ready and its picture is really drawn."""
         expect(card).to_have_attribute("data-status", "succeeded", timeout=30_000)
-        picture = card.locator("img, video").first
-        expect(picture).to_be_visible()
-        self.page.wait_for_function(
-            "e => e.tagName === 'IMG' ? e.complete && e.naturalWidth > 0 : e.readyState > 0",
-            arg=picture.element_handle(),
+        expect(card.locator("img, video").first).to_be_visible()
+        self.page.wait_for_function(  # by the card, because a picture may be drawn anew
+            """card => {
+              const e = card.querySelector("img, video");
+              return e && (e.tagName === "IMG" ? e.complete && e.naturalWidth > 0 : e.readyState > 0);
+            }""",
+            arg=card.element_handle(),
         )
 
     def pay(self, button: str = "pay") -> None:
@@ -172,9 +174,15 @@ class Visitor:
         return {"name": "mine.png", "mimeType": "image/png", "buffer": data.getvalue()}
 
     def tab_to(self, name: str) -> None:
-        """Press Tab until the button with this name has the focus."""
+        """Press Tab until the button or the labelled field with this name has the focus."""
         for _ in range(40):
-            if self.page.evaluate("document.activeElement.textContent") == name:
+            if (
+                self.page.evaluate(
+                    "e => (e.labels?.[0] ?? e).textContent",
+                    self.page.evaluate_handle("document.activeElement"),
+                )
+                == name
+            ):
                 return
             self.page.keyboard.press("Tab")
         raise AssertionError(f"{name} cannot be reached by Tab")

@@ -19,7 +19,7 @@ _STEPS = {
     "queued": {"queued", "processing", "storing", *_FINAL[1:]},
     "processing": {"processing", "storing", *_FINAL[1:]},
     "storing": {"succeeded", "failed"},
-    # design 4.7: charged again, or withheld
+    # docs/architecture.md, "The states": charged again, or withheld
     "failed": {"storing", "failed"},
     "canceled": {"storing", "canceled"},
     "succeeded": set(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -33,13 +33,15 @@ from holdfast.usecases.reconcile import Reconciler
 from tests.chaos_stripe.standin import API_KEY, WEBHOOK_SECRET
 
 SWEEP_SECONDS = 900
-_STEP = timedelta(days=400)  # a day at a time would ask for hundreds of empty days
+
+Answered = Callable[[str, str, str], None]
+"""Is told the method, URL and body of an answer."""
 
 
 class Http(stripe.RequestsClient):
     """The SDK's own client, which does not sleep; `answered` is told of each answer before the product sees it."""
 
-    def __init__(self, answered: Callable[[str, str], None]) -> None:
+    def __init__(self, answered: Answered) -> None:
         super().__init__(timeout=(2, 6))
         self._answered = answered
 
@@ -51,7 +53,7 @@ class Http(stripe.RequestsClient):
     ) -> Any:
         """Send a request."""
         answer = super().request(method, url, headers, post_data)
-        self._answered(method, url)
+        self._answered(method, url, answer[0])
         return answer
 
 
@@ -104,7 +106,7 @@ class Product:
         catalog: Catalog,
         now: Callable[[], datetime],
         *,
-        answered: Callable[[str, str], None] = lambda *_: None,
+        answered: Answered = lambda *_: None,
         draw: Callable[[], str] = str,
     ) -> None:
         url = SecretStr(database_url)
@@ -118,7 +120,7 @@ class Product:
         self.receiver = StripeReceiver(applier, (WEBHOOK_SECRET,), livemode=False)
         self.store = ReconciliationStore(self.database)
         self.reconciler = Reconciler(
-            self.store, reader, applier, every_seconds=SWEEP_SECONDS, step=_STEP, now=now
+            self.store, reader, applier, every_seconds=SWEEP_SECONDS, now=now
         )
         self.checkout = Checkout(
             catalog,

@@ -8,6 +8,7 @@ process may do its work, the object may change, or the database may go away.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from tests.chaos_stripe.trouble import DATABASE_AWAY, OBJECT_CHANGES, Trouble
 from tests.clock import Clock
 from tests.database import TestDatabase
 
-_OBJECT = re.compile(r"/v1/(?:checkout/)?(\w+)/(\w+)$")
+_KIND = re.compile(r"/v1/(?:checkout/)?(\w+)(?:/\w+)?$")
 _TWINS = 0.2
 """How often each change is told twice, under two ids."""
 
@@ -177,17 +178,22 @@ class World:
 
     # --- what goes wrong ---
 
-    def _answered(self, method: str, url: str) -> None:
+    def _answered(self, method: str, url: str, body: str) -> None:
         """Let something happen between an answer of Stripe's and what the product does with it."""
-        found = _OBJECT.search(url.partition("?")[0])
-        if self._depth or not found or method != "get":
+        kind = _KIND.search(url.partition("?")[0])
+        if self._depth or not kind or method != "get":
             return
+        answer = json.loads(body)
+        read = [each["id"] for each in answer.get("data", [answer]) if "id" in each]
+        if not read:
+            return
+        changed = self.random.choice(read)
         self._depth += 1
         try:
             if self.trouble.strikes(OBJECT_CHANGES, 0.15):
-                self.note(f"*** {short(found[2])} changes while it is read")
+                self.note(f"*** {short(changed)} changes while it is read")
                 known = self.post.sent
-                self.disturb(found[1], found[2])
+                self.disturb(kind[1], changed)
                 if self.is_over or self.random.random() < 0.7:
                     for letter in self.post.take_newer(known):
                         self.deliver(letter)

@@ -96,7 +96,7 @@ def test_copies_of_the_sweep(ledger: Ledger, clock: Clock) -> None:
 
 @pytest.mark.parametrize("funds", [RESERVES, 300])
 def test_one_hot_balance(ledger: Ledger, funds: int) -> None:
-    """500 reserves at once on one balance lose no update: as many get through as it holds, one credit each."""
+    """500 reserves of 64 connections on one balance lose no update: as many get through as it holds credits."""
     user = new_user()
     ledger.grant(user, funds)
     shares = [range(n, RESERVES, COPIES) for n in range(COPIES)]
@@ -130,26 +130,33 @@ CONTENDERS: list[tuple[LiteralString, Callable[[Round], Sequence[object]]]] = [
     ("select ledger.expire_due(1)", lambda each: ()),
 ]
 
+ORDERS = {
+    f"{first} before {second}"
+    for first, second in itertools.permutations(("clawback", "refund", "expire"), 2)
+}
+
 
 @pytest.mark.own_database
 def test_one_winner_each(ledger: Ledger, clock: Clock) -> None:
     """
     Charge, refund, clawback and expiry of the same credits at once, many times.
 
-    One of charge and refund wins, and what is left is what one of the 24 serial orders leaves; each has its turns.
+    One of charge and refund wins, and what is left is what one of the 24 serial orders leaves. Each wins at times, and
+    clawback, refund and expiry happen in both orders of each two.
     """
     rounds = [_round(number) for number in range(24 + ROUNDS)]
     clock.set(NOON)
     _prepare(ledger.db, rounds)
-    clock.set(NOON + timedelta(days=30))
     serial = set()
     for order, each in zip(itertools.permutations(range(4)), rounds[:24], strict=True):
+        clock.set(each.expires_at)
         found: dict[int, Any] = {}
         for n in order:
             query, params = CONTENDERS[n]
             found[n] = first_value(ledger.calls, query, params(each))
         serial.add((*(found[n] for n in range(3)), _left(ledger, each.user)))
-    barrier = Barrier(len(CONTENDERS), timeout=60)
+    moments = iter([each.expires_at for each in rounds[24:]])
+    barrier = Barrier(len(CONTENDERS), action=lambda: clock.set(next(moments)), timeout=60)
     dice = random.Random(5)
     leaders = [dice.randrange(len(CONTENDERS)) for _ in rounds]
 
@@ -180,11 +187,12 @@ def test_one_winner_each(ledger: Ledger, clock: Clock) -> None:
         winners["charge" if charged == "settled" else "refund"] += 1
         assert ledger.kinds(each.user).count("clawback") <= 1
     assert set(winners) == {"charge", "refund"}, "no race was run"
+    assert set(_orders(ledger.db, rounds[24:])) == ORDERS, "no race was run"
     assert ledger.audit() == []
 
 
 def _round(number: int) -> Round:
-    # one after another, so that the sweep of a round finds that round's user first
+    # one after another, so that the sweep of a round finds that round's user due and no later one
     expires_at = NOON + timedelta(hours=1, seconds=number)
     return Round(new_user(), new_key(), uuid4(), expires_at)
 
@@ -197,6 +205,25 @@ def _prepare(db: TestDatabase, rounds: list[Round]) -> None:
         *columns,
     )
     assert outcomes == [{"granted": "granted", "reserved": "reserved"}] * len(rounds)
+
+
+def _orders(db: TestDatabase, rounds: list[Round]) -> Counter[str]:
+    """Count which of two movements of one user's credits came first, by the entries."""
+    orders = Counter[str]()
+    entries: dict[UUID, dict[str, tuple[int, str]]] = {each.user: {} for each in rounds}
+    for row in db.rows(
+        "select user_id, type, id, xmin::text as writer from credit_ledger where user_id = any(%s)",
+        list(entries),
+    ):
+        entries[row["user_id"]][row["type"]] = row["id"], row["writer"]
+    for each in entries.values():
+        taken, gone, back = each["clawback"], each["expire"], each.get("refund")
+        # a clawback that comes first does the expiry itself, and the sweep finds nothing to do
+        orders["clawback before expire" if taken[1] == gone[1] else "expire before clawback"] += 1
+        if back:
+            orders["clawback before refund" if taken < back else "refund before clawback"] += 1
+            orders["expire before refund" if gone < back else "refund before expire"] += 1
+    return orders
 
 
 def _left(ledger: Ledger, user: UUID) -> Balance:

@@ -7,15 +7,20 @@ Fifteen invariants for any system that moves money, as the public ledger conform
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from tests.clock import Clock
 from tests.factories import Balance, Ledger, new_key, new_user
 from tests.racing import race
 from tests.raising import raises_sqlstate
 
+ENTRY_TYPES = {"grant", "reserve", "charge", "refund", "expire", "clawback", "restore"}
 HOT_RESERVES = 500
 CONNECTIONS = 50
 
@@ -181,18 +186,45 @@ def test_12_reversal_is_compensation(ledger: Ledger) -> None:
     assert ledger.kinds(user) == ["grant", "clawback", "restore"]
 
 
-def test_13_state_rebuilds_from_the_log(ledger: Ledger) -> None:
-    """Every balance a user ever had can be read off the entries, in their order."""
-    user = new_user()
-    ledger.grant(user, 10)
-    ledger.settle(ledger.reserve(user, 4), 1)
-    ledger.grant(user, 5)
+@pytest.mark.own_database
+def test_13_state_rebuilds_from_the_log(ledger: Ledger, clock: Clock) -> None:
+    """What a user ever had available, reserved and owed can be added up from the entries, in their order."""
+    user, tomorrow = new_user(), clock.now() + timedelta(days=1)
+    first, second = new_key(), new_key()
+    jobs = [uuid4() for _ in range(3)]
+    story: list[Callable[[], object]] = [
+        lambda: ledger.grant(user, 10, key=first),
+        lambda: ledger.grant(user, 5, key=second, expires_at=tomorrow),
+        lambda: ledger.reserve(user, 6, jobs[0]),
+        lambda: ledger.reserve(user, 3, jobs[1]),
+        lambda: ledger.settle(jobs[0], 2),
+        lambda: ledger.settle(jobs[1], 3),
+        lambda: clock.advance(days=2),
+        ledger.expire_due,
+        lambda: ledger.reserve(user, 4, jobs[2]),
+        lambda: ledger.reverse(first, 10),  # more than there is: debt
+        lambda: ledger.settle(jobs[2], 1),  # pays some of it
+        lambda: ledger.grant(user, 1),
+        lambda: ledger.reverse(first, 0),
+        lambda: ledger.reverse(second, 5),
+    ]
 
-    rebuilt = Decimal(0)
-    for entry in ledger.entries(user):
-        rebuilt += entry["available_delta"]
-        assert entry["available_after"] in (None, rebuilt)
-    assert rebuilt == ledger.balance(user).available
+    told = [(step(), len(ledger.entries(user)), ledger.balance(user)) for step in story]
+
+    entries = ledger.entries(user)
+    for _, written, balance in told:
+        assert _sum(entries[:written]) == balance
+    for number, entry in enumerate(entries, 1):
+        total = _sum(entries[:number])
+        assert entry["available_after"] in (None, total.available)
+        assert entry["owed_after"] in (None, total.owed)
+    assert {entry["type"] for entry in entries} == ENTRY_TYPES
+    assert max(balance.owed for _, _, balance in told) > 0
+
+
+def _sum(entries: Sequence[Mapping[str, Any]]) -> Balance:
+    columns = ("available_delta", "reserved_delta", "owed_delta")
+    return Balance(*(sum((e[column] for e in entries), Decimal(0)) for column in columns))
 
 
 def test_14_per_account_order_is_monotonic(ledger: Ledger) -> None:

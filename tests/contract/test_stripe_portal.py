@@ -118,3 +118,22 @@ def test_flows_name_what_they_are_about(standin: Stripe, client: stripe.StripeCl
     for params in ({"customer": "cus_none"}, {"customer": customer, "configuration": "bpc_none"}):
         with pytest.raises(stripe.InvalidRequestError):
             create(params)
+
+
+def test_a_customer_pays_what_a_failed_renewal_left(
+    standin: Stripe, client: stripe.StripeClient
+) -> None:
+    """Past due, the page offers to pay: then it is active, and there is nothing to pay any more."""
+    subscription = subscribe(standin, client, new_plan(client))
+    url = _open(client, str(subscription.customer))
+    assert "Pay what is open" not in _page(url)[1]
+    alert = _page(url, action="pay", subscription=subscription.id)[1]
+    assert 'role="alert"' in alert
+    standin.fail_renewal(subscription.id)
+    assert "Pay what is open" in _page(url)[1]
+
+    text = _page(url, action="pay", subscription=subscription.id)[1]
+
+    assert "Pay what is open" not in text
+    assert client.v1.subscriptions.retrieve(subscription.id).status == "active"
+    assert invoices_of(client, subscription.id)[0].status == "paid"

@@ -144,6 +144,23 @@ def test_a_late_success_nobody_can_pay_is_withheld(world: World) -> None:
     assert person.credits() == ("0.000", "0.000", "0.000")
 
 
+def test_a_success_after_the_user_removed_it_is_withheld(world: World, alice: Person) -> None:
+    """Refunded and removed: the user does not want it any more, so a late success is not charged again."""
+    world.stack.babysea.plan(outcome="stuck", times=1)
+    generation = alice.start()
+    world.callback("generation.failed", data(world, generation, "failed"))
+    assert alice.http.delete(f"/generations/{generation}").status_code == 204
+    job = world.job(generation)
+
+    world.stack.babysea.finish(job.generation_id)
+    world.stack.babysea.wait_idle()
+
+    assert ("generation.completed", "withheld") in inbox(world, job.generation_id)
+    assert alice.movements() == ["grant", "reserve", "refund"]
+    assert alice.credits() == ("10.000", "0.000", "0.000")
+    assert world.stored(generation) == []
+
+
 def test_a_withheld_success_stays_withheld(world: World) -> None:
     """Credits that arrive afterwards do not make a repeated callback deliver what was withheld."""
     person = world.person(IMAGE_COST)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.people import FOUR_IMAGES, IMAGE_COST, Person, problem, wait_for
+from tests.e2e.people import FOUR_IMAGES, IMAGE, IMAGE_COST, VIDEO, Person, problem, wait_for
 from tests.e2e.world import World
 from tools import ops
 
@@ -24,10 +26,12 @@ def cancel(person: Person, generation: str) -> httpx.Response:
     return person.http.post(f"/generations/{generation}/cancel")
 
 
-def running(world: World, person: Person, **plan: object) -> str:
+def running(
+    world: World, person: Person, wish: dict[str, Any] | None = None, **plan: object
+) -> str:
     """Return a generation that the provider never finishes by itself."""
     world.stack.babysea.plan(outcome="stuck", times=1, **plan)
-    generation = person.start()
+    generation = person.start(wish)
     wait_for(lambda: world.job(generation).status == "processing")
     person.reaches(generation, "processing")
     return generation
@@ -98,26 +102,57 @@ def test_too_late_at_the_provider(world: World, alice: Person) -> None:
     assert alice.credits() == AFTERWARDS
 
 
-def test_while_the_callback_arrives(world: World, alice: Person) -> None:
-    """Success and cancel at the same moment: delivered and charged, or canceled and refunded."""
-    ended = set()
-    for _ in range(6):
+@pytest.mark.parametrize("first", ["success", "cancel", "either"])
+def test_while_the_callback_arrives(world: World, alice: Person, first: str) -> None:
+    """Success and cancel at once: delivered and charged, or canceled and refunded, as the provider was asked first."""
+    babysea = world.stack.babysea
+    for _ in range(3):
         before = alice.credits()[0]
         generation = running(world, alice)
-        with ThreadPoolExecutor(2) as pool:
+        job = world.job(generation)
+        with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as until:
+            if first == "success":
+                # its callback and the cancel wait for the same row
+                row = "select from generations where id = %s for update"
+                until.enter_context(world.meeting(row, generation, guests=2))
+                babysea.finish(job.generation_id)
             wish = pool.submit(cancel, alice, generation)
-            pool.submit(world.stack.babysea.finish, world.job(generation).generation_id).result()
+            if first == "cancel":
+                wait_for(lambda job=job: job.status == "canceled")
+            if first != "success":
+                babysea.finish(job.generation_id)
+            until.close()
             answer = wish.result()
         done = alice.finished(generation)
-        ended.add(done["status"])
         paid = Decimal(before) - Decimal(alice.credits()[0])
-        if done["status"] == "succeeded":
-            assert answer.status_code in (202, 409)
-            assert (paid, world.job(generation).status) == (Decimal(IMAGE_COST), "succeeded")
+        seen = (done["status"], answer.status_code, paid, world.job(generation).status)
+        delivered = [("succeeded", code, Decimal(IMAGE_COST), "succeeded") for code in (202, 409)]
+        canceled = ("canceled", 200, Decimal(0), "canceled")
+        if first == "success":
+            assert seen in delivered
+        elif first == "cancel":
+            assert seen == canceled
         else:
-            assert (done["status"], answer.status_code, paid) == ("canceled", 200, 0)
-            assert world.stored(generation) == []
-    assert ended <= {"succeeded", "canceled"}
+            assert seen in [*delivered, canceled]
+        assert len(world.stored(generation)) == (done["status"] == "succeeded")
+
+
+def test_what_the_provider_has_forgotten(world: World, alice: Person) -> None:
+    """A cancel that learns that nothing can arrive any more refunds, and the operator's alarm hears of it once."""
+    create, words = "CreateGenerationFunction", "generation given up"
+    before = len(world.logged(create, GivenUp=[1.0]))
+    generation = running(world, alice)
+    world.stack.babysea.refuse("BSE3001", route=CANCEL, status=404)
+    world.stack.babysea.refuse("BSE3001", route="GET /v1/content/.*", status=404)
+
+    cancel(alice, generation)
+
+    assert alice.generation(generation)["status"] == "canceled"
+    assert alice.credits() == BEFORE
+    assert len(world.logged(create, message=words, generation_id=generation)) == 1
+    assert len(world.logged(create, GivenUp=[1.0])) == before + 1
+    recover(world, generation)
+    assert not world.logged("RecoverySweepFunction", message=words, generation_id=generation)
 
 
 def test_before_the_id_is_known(world: World, alice: Person) -> None:
@@ -206,13 +241,20 @@ def test_a_success_after_the_cancel_is_withheld(world: World, alice: Person) -> 
     assert alice.credits() == BEFORE
 
 
-def test_a_deadline_stops_what_takes_too_long(world: World, alice: Person) -> None:
+@pytest.mark.parametrize(
+    ("model", "deadline"), [(IMAGE, 210), (VIDEO, 790)], ids=["image", "video"]
+)
+def test_a_deadline_stops_what_takes_too_long(
+    world: World, alice: Person, model: str, deadline: int
+) -> None:
     """Past its class's deadline the provider is asked to stop: failed for that reason, and refunded."""
-    generation = running(world, alice)
+    fields = {"duration": 5, "resolution": "480p", "ratio": "16:9"} if model == VIDEO else {}
+    generation = running(world, alice, alice.wish(model=model, **fields))
+    overdue(world, generation, "submitted_at", f"{deadline - 60} seconds")
     recover(world, generation)
     assert alice.generation(generation)["status"] == "processing", "in time: left alone"
 
-    overdue(world, generation, "submitted_at", "211 seconds")
+    overdue(world, generation, "submitted_at", "61 seconds")
     recover(world, generation)
 
     failed = alice.generation(generation)

@@ -383,14 +383,19 @@ def test_two_secrets_are_live_at_once(world: World, buyer: Buyer) -> None:
 
 
 def test_live_events_are_refused_on_a_test_endpoint(world: World, buyer: Buyer) -> None:
-    """None of a subscription's events is taken as ours when it says that it is of live money."""
+    """Each of a subscription's events is refused with 400 when it says that it is of live money."""
+    webhooks = world.stack.stripe.webhooks
     world.stack.stripe.webhook_faults.livemode = True
-    world.stack.stripe.webhooks.backoff, kept = (), world.stack.stripe.webhooks.backoff
+    webhooks.backoff, kept = (), webhooks.backoff
+    before = len(webhooks.log)
     try:
         buyer.subscribe()
     finally:
-        world.stack.stripe.webhooks.backoff = kept
+        webhooks.backoff = kept
 
+    refused = {delivery.type: delivery.status for delivery in webhooks.log[before:]}
+    assert {"checkout.session.completed", "invoice.paid"} <= refused.keys()
+    assert set(refused.values()) == {400}
     assert buyer.available == "0.000"
     assert buyer.plan is None
 

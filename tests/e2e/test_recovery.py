@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from tests.e2e.people import FOUR_IMAGES, IMAGE_COST, Person, at_once, wait_for
@@ -317,6 +318,36 @@ def test_a_settle_worker_killed_in_the_middle_settles_once(world: World, alice: 
 
     assert (done["status"], done["charged_credits"]) == ("succeeded", "0.120")
     assert len(world.stored(generation)) == 4
+    assert alice.movements() == ["grant", "reserve", "charge"]
+    assert world.states(generation).count("succeeded") == 1
+
+
+@pytest.mark.parametrize("is_committed", [False, True], ids=["before", "after"])
+def test_a_settle_worker_killed_at_its_commit_settles_once(
+    world: World, alice: Person, *, is_committed: bool
+) -> None:
+    """All files are stored. With its commit or without: the message comes back, nothing is copied again, one charge."""
+    supabase, settle = world.stack.supabase, world.stack.cloud.functions[SETTLE]
+    last = "3.png"
+    supabase.faults.add("delay", f"POST /storage/v1/object/outputs/.*/{last}", seconds=2, times=1)
+    generation = alice.start(alice.wish(model=FOUR_IMAGES))
+    wait_for(lambda: any(r.path.endswith(f"/{generation}/{last}") for r in supabase.requests))
+    with psycopg.connect(world.stack.admin_database_url) as holder:
+        holder.execute("select from generations where id = %s for update", (generation,))
+        wait_for(lambda: world.waiting() == 1)
+        assert settle.kill_busy() >= 1
+        if not is_committed:
+            # a session outlives its client: without this, PostgreSQL would commit for the dead
+            world.db.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where usename = 'holdfast_backend' and wait_event_type = 'Lock'"
+            )
+
+    done = alice.finished(generation, 60)
+
+    assert (done["status"], done["charged_credits"]) == ("succeeded", "0.120")
+    assert len(world.stored(generation)) == 4
+    assert [world.job(generation).downloads[n] for n in range(4)] == [1, 1, 1, 1]
     assert alice.movements() == ["grant", "reserve", "charge"]
     assert world.states(generation).count("succeeded") == 1
 

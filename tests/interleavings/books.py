@@ -9,7 +9,7 @@ import json
 CLEAN_UP = """
 set session_replication_role = replica;
 truncate public.credit_ledger, public.credit_reversals, public.credit_grants, public.credit_reservations,
-  public.credit_balances;
+  public.credit_balances, ledger.seals, ledger.seal_horizon;
 reset session_replication_role;
 """
 CLEAN_UP_EVERY = 50

@@ -33,6 +33,8 @@ CALLS = {
     "restore": "ledger.reverse(%(g3)s, %(x3)s, 0)",
     "restore less": "ledger.reverse(%(g3)s, %(x2)s, 1)",
     "expire": "ledger.expire_due(5)",
+    # how many it seals is nobody's outcome: entries of open transactions are left for the next one
+    "seal": "case when (ledger.seal()).sealed >= 0 then 'sealed' end",
 }
 EVERY_FUNCTION = [
     "grant",
@@ -71,6 +73,7 @@ PAIRS = [
     ("claw back reserved", "part"),
     ("claw back reserved", "restore"),
     ("restore", "restore less"),
+    *itertools.product(["seal"], ["grant", "reserve", "charge", "part", "claw back", "seal"]),
 ]
 TRIPLES = [
     ("reserve", "claw back", "expire"),
@@ -92,6 +95,7 @@ TRIPLES = [
     ("claw back", "claw back less", "restore"),
     ("restore", "reserve", "expire"),
     ("claw back", "claw back", "reserve"),
+    ("reserve", "grant to other", "seal"),
 ]
 
 # r1 holds all of g1 and 2 of g4, r2 3 of g4; 1 of g4, 4 of g2 and 2 of g3 are left, and g1 and g4 are about to expire
@@ -128,15 +132,18 @@ def scenarios(meetings: Sequence[tuple[str, ...]], *, full: bool = FULL) -> list
     for names in meetings:
         name, calls = " | ".join(names), [CALLS[each] for each in names]
         everyone = frozenset(range(len(calls)))
-        made.append(Scenario(f"{name}: in debt", WITH_DEBT, _at(calls, frozenset())))
+        # a seal before them notes how far the one among them may reach
+        noted = (CALLS["seal"],) if "seal" in names else ()
+        with_credits, with_debt = WITH_CREDITS + noted, WITH_DEBT + noted
+        made.append(Scenario(f"{name}: in debt", with_debt, _at(calls, frozenset())))
         made += [
-            Scenario(f"{name}: no expiry for {n + 1}", WITH_CREDITS, _at(calls, everyone - {n}))
+            Scenario(f"{name}: no expiry for {n + 1}", with_credits, _at(calls, everyone - {n}))
             for n in (everyone if full else [0])
         ]
         if full:
             made += [
-                Scenario(f"{name}: before expiry", WITH_CREDITS, _at(calls, frozenset())),
-                Scenario(f"{name}: after expiry", WITH_CREDITS, _at(calls, everyone)),
+                Scenario(f"{name}: before expiry", with_credits, _at(calls, frozenset())),
+                Scenario(f"{name}: after expiry", with_credits, _at(calls, everyone)),
             ]
     return made
 

@@ -41,6 +41,11 @@ class Scenario:
         """Whether the calls are about two users, whose balances keep nobody waiting for the other."""
         return any("%(other)s" in call.sql for call in self.calls)
 
+    @property
+    def seals(self) -> bool:
+        """Whether a seal is among the calls, which shares no row with the others."""
+        return any("ledger.seal" in call.sql for call in self.calls)
+
 
 class World:
     """Fresh names for one schedule: users, reservations, keys; all contain `tag`."""

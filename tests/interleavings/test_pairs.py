@@ -20,6 +20,8 @@ One switch puts a beginning of one call before the whole of the other; without a
 """
 SWITCHES_OF_TWO_USERS = 3
 """Two users wait for each other at the end only, if at all: their orders are tens of thousands, nearly all alike."""
+SWITCHES_OF_A_SEAL = 2
+"""A seal waits for nobody and nobody for it, so its orders would be as many."""
 
 Explore = Callable[[Scenario, int | None], None]
 
@@ -28,6 +30,7 @@ Explore = Callable[[Scenario, int | None], None]
 def test_pair(explore: Explore, scenario: Scenario) -> None:
     """Whatever order two calls get through in, it ends as if they had come one after the other."""
     full = SWITCHES_OF_TWO_USERS if scenario.two_users else None
+    full = SWITCHES_OF_A_SEAL if scenario.seals else full
     explore(scenario, full if FULL else SWITCHES)
 
 

@@ -77,6 +77,12 @@ class Model:
             ZERO,
         )
 
+    def open_reservations(self) -> list[UUID]:
+        """Return the ids of all open reservations that hold something, oldest first."""
+        return [
+            name for name, each in self.reservations.items() if each.charged is None and each.amount
+        ]
+
     def owed(self, user: UUID) -> Decimal:
         """Return a user's debt."""
         return self.debts.get(user, ZERO)

@@ -68,6 +68,28 @@ class TestWelcome:
         assert ledger.balance(second) == NOTHING
         assert ledger.balance(first) == TEN  # money history outlives the user
 
+    @pytest.mark.parametrize(
+        ("first", "second", "welcome"),
+        [
+            ("{}@example.com", "{}+two@example.com", "refused"),
+            ("{}.a@gmail.com", "{}a+x@GoogleMail.com", "refused"),
+            ("{}.a@example.com", "{}a@example.com", "paid"),
+            ("{}@example.com", "{}@example.org", "paid"),
+            ("+{}@example.com", "+{}@example.org", "paid"),
+        ],
+    )
+    def test_mailbox(
+        self, db: TestDatabase, ledger: Ledger, first: str, second: str, welcome: str
+    ) -> None:
+        """The gift is for a mailbox: other spellings of its address get none, other mailboxes do."""
+        name = uuid4().hex
+        sign_up(db, first.format(name))
+
+        user = sign_up(db, second.format(name))
+
+        assert profile(db, user)["welcome"] == welcome
+        assert ledger.balance(user) == (TEN if welcome == "paid" else NOTHING)
+
     def test_ensure(self, db: TestDatabase, ledger: Ledger) -> None:
         """A user who was there before Holdfast is paid when first seen, once."""
         user = uuid4()

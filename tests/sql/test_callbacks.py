@@ -1,4 +1,4 @@
-"""What the provider says, in every order: design.md section 4."""
+"""What the provider says, in every order: "The states" in docs/architecture.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -91,6 +91,17 @@ class TestDuplicate:
         outcome = ledger.try_grant(user, 10, key=key)
 
         assert outcome == "duplicate"
+        assert ledger.books(user) == before
+
+    def test_other_expiry_or_priority(self, ledger: Ledger) -> None:
+        """Expiry and priority are not terms of the key: a copy that names others is a duplicate and changes neither."""
+        user = new_user()
+        key = ledger.grant(user)
+        before = ledger.books(user)
+
+        again = ledger.try_grant(user, 10, key=key, expires_at=datetime.now(UTC), priority=1)
+
+        assert again == "duplicate"
         assert ledger.books(user) == before
 
     def test_key_stays_used_when_all_is_spent(self, ledger: Ledger) -> None:

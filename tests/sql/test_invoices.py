@@ -11,7 +11,7 @@ import pytest
 
 from tests.billing import START, Stripe, unix
 from tests.clock import NOON, Clock
-from tests.factories import Backend, Balance, new_key, new_user
+from tests.factories import Backend, Balance, new_key, new_user, sign_up
 from tests.raising import raises_sqlstate
 
 
@@ -174,6 +174,22 @@ class TestWhose:
 
         assert stripe.invoice(stripe.line(stripe.price())) == "granted"
 
+    def test_deleted_user(self, backend: Backend) -> None:
+        """A plan that outlives its user in Auth goes on granting to the old id, and to nobody who comes back."""
+        address = f"{new_key('somebody')}@example.com"
+        stripe = Stripe(backend, sign_up(backend.db, address))
+        price = stripe.price()
+        stripe.invoice(stripe.line(price))
+        backend.db.connection("supabase_auth_admin").execute(
+            "delete from auth.users where id = %s", (stripe.user,)
+        )
+        again = sign_up(backend.db, address)
+
+        assert stripe.invoice(stripe.line(price, number=2), number=2) == "granted"
+
+        assert _available(stripe) == 10 + 30 + 30  # with the welcome gift
+        assert backend.ledger.balance(again).available == 0
+
     def test_foreign(self, backend: Backend) -> None:
         """An invoice of a customer and a price we do not know, without our metadata, is ignored."""
         stripe = Stripe(backend, linked=False)
@@ -202,6 +218,14 @@ class TestWhose:
         stripe.price("odd")
 
         assert stripe.invoice(stripe.line(price), reconciling=True) == "granted"
+
+    def test_plan_at_a_price_that_is_not_ours(self, stripe: Stripe) -> None:
+        """Money for a plan that was moved off the catalogue brings no credits, and somebody is told."""
+        stripe.subscribe(stripe.price())
+        odd = stripe.price("odd", kind=None, item_id=None, credits=None)
+
+        assert stripe.invoice(stripe.line(odd)) == "off_catalog"
+        assert stripe.invoice(stripe.line(odd, 0), number=2) == "ignored"
 
     def test_line_without_a_price(self, stripe: Stripe) -> None:
         """A line without a price does not keep the others from granting."""

@@ -96,6 +96,20 @@ def test_on_an_exposing_platform(
     assert _shape(exposing) == _shape(db)
 
 
+def test_without_realtime(postgres: PostgresServer, db: TestDatabase) -> None:
+    """Where nobody listens for live updates there is no publication, and the migrations do without it."""
+    name = "unheard"
+    create_database(postgres, name)
+    with TestDatabase(postgres, name) as unheard:
+        unheard.connection("postgres").execute("drop publication supabase_realtime")
+
+        migrate(unheard.url("postgres"))
+
+        assert unheard.rows("select from pg_publication") == []
+        assert _shape(unheard) == _shape(db)
+    drop_database(postgres, name)
+
+
 def test_again(make_database: Callable[..., TestDatabase]) -> None:
     """Migrating a migrated database does nothing."""
     database = make_database()

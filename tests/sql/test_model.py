@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -25,10 +26,13 @@ from tests.clock import NOON, Clock
 from tests.database import NEVER, TestDatabase
 from tests.factories import Balance, Ledger
 from tests.ledger_profile import FULL, TIMEOUT_SECONDS
-from tests.sql.model import MisuseError, Model
+from tests.sql.model import Grant, MisuseError, Model
 
 SOURCES = st.sampled_from(["pack", "plan", "welcome", "adjustment"])
 LIFETIMES = st.sampled_from([None, timedelta(0), timedelta(days=1), timedelta(days=10)])
+BEGINNINGS = st.sampled_from(
+    [[], [timedelta(days=1), timedelta(days=10), None], [timedelta(days=10), None, None]]
+)
 PAUSES = st.sampled_from(
     [timedelta(hours=1), timedelta(days=1), timedelta(days=9), timedelta(days=31)]
 )
@@ -38,6 +42,8 @@ ODD_AMOUNTS = st.sampled_from(
     [Decimal(n) for n in ("0", "-1", "0.0005", "1e11", "NaN", "Infinity")]
 )
 SHARES = st.sampled_from([Decimal(n) for n in ("0", "0.25", "0.5", "0.999", "1", "1.25")])
+
+AUDIT_EVERY = 5
 
 
 class LedgerStory(RuleBasedStateMachine):
@@ -50,13 +56,17 @@ class LedgerStory(RuleBasedStateMachine):
     reservations = Bundle("reservations")
     reversals = Bundle("reversals")
 
-    @initialize()
-    def begin(self) -> None:
-        """Two fresh users: the books of earlier stories stay where they are."""
+    @initialize(target=grants, lives=BEGINNINGS)
+    def begin(self, lives: list[timedelta | None]) -> object:
+        """Two fresh users, one perhaps with credits: the books of earlier stories stay where they are."""
         self.ledger = Ledger(self.database)
         self.clock.set(NOON)
         self.model = Model(now=NOON)
         self.users = [uuid4(), uuid4()]
+        keys = [f"cs:{uuid4()}" for _ in lives]
+        for key, life in zip(keys, lives, strict=True):
+            self._grant(self.users[0], "pack", key, Decimal(4), life, 100)
+        return multiple(*keys)
 
     @rule(target=grants, user=st.integers(0, 1), source=SOURCES, amount=AMOUNTS, life=LIFETIMES,
           priority=st.sampled_from([50, 100]))  # fmt: skip
@@ -100,14 +110,16 @@ class LedgerStory(RuleBasedStateMachine):
             self._reserve(self.users[user], reservation, amount or Decimal(1))
 
     @rule(reservation=reservations, share=SHARES)
-    def settle(self, reservation: UUID, share: Decimal) -> None:
-        """Settle for a share of the amount."""
-        known = self.model.reservations.get(reservation)
-        charge = round((known.amount if known else Decimal(1)) * share, 3)
-        self._agree(
-            lambda: self.model.settle(reservation, charge),
-            lambda: self.ledger.settle(reservation, charge),
-        )
+    def settle_any(self, reservation: UUID, share: Decimal) -> None:
+        """Settle for a share of the amount, also what is settled already or was never reserved."""
+        self._settle(reservation, share)
+
+    @precondition(lambda self: self.model.open_reservations())
+    @rule(pick=st.integers(0, 99), share=SHARES)
+    def settle_open(self, pick: int, share: Decimal) -> None:
+        """Settle one that is open, of which a random id is seldom."""
+        found = self.model.open_reservations()
+        self._settle(found[pick % len(found)], share)
 
     @rule(reservation=reservations, charge=ODD_AMOUNTS)
     def settle_oddly(self, reservation: UUID, charge: Decimal) -> None:
@@ -150,8 +162,18 @@ class LedgerStory(RuleBasedStateMachine):
 
     @invariant()
     def books_agree(self) -> None:
-        """Compare all that a user can notice."""
+        """Compare all that a user can notice, and each reservation with what it was taken from."""
         for user in getattr(self, "users", []):
+            assert self._reservations(user) == {
+                name: (
+                    each.amount,
+                    each.charged,
+                    each.charged is not None,
+                    [(self._key_of(grant), part) for grant, part in each.taken],
+                )
+                for name, each in self.model.reservations.items()
+                if each.user == user
+            }
             expected = {
                 key: (grant.remaining, grant.reversed)
                 for key, grant in self.model.grants.items()
@@ -172,10 +194,41 @@ class LedgerStory(RuleBasedStateMachine):
                 model.owed(user),
             )
 
+    @invariant()
+    def audit_agrees(self) -> None:
+        """Audit the story's users, but not at every step: it would be half of the time."""
+        self.steps = getattr(self, "steps", -1) + 1
+        if self.steps % AUDIT_EVERY == 0:
+            self._audit()
+
     def teardown(self) -> None:
         """Whatever happened, the books are right."""
+        self._audit()
+
+    def _audit(self) -> None:
         for user in getattr(self, "users", []):
             assert self.ledger.audit(user) == []
+
+    def _reservations(self, user: UUID) -> dict[UUID, object]:
+        found = self.database.rows(
+            "select r.id, r.amount, r.charged, r.settled_at is not null as settled, r.grant_amounts,"
+            " array(select g.source_key from unnest(r.grant_ids) with ordinality t (id, n)"
+            "       join credit_grants g using (id) order by n) as keys"
+            " from credit_reservations r where r.user_id = %s",
+            user,
+        )
+        return {
+            row["id"]: (
+                row["amount"],
+                row["charged"],
+                row["settled"],
+                list(zip(row["keys"], row["grant_amounts"], strict=True)),
+            )
+            for row in found
+        }
+
+    def _key_of(self, grant: Grant) -> str:
+        return next(key for key, each in self.model.grants.items() if each is grant)
 
     def _grant(
         self,
@@ -203,6 +256,14 @@ class LedgerStory(RuleBasedStateMachine):
         self._agree(
             lambda: self.model.reserve(user, reservation, amount),
             lambda: self.ledger.try_reserve(user, amount, reservation),
+        )
+
+    def _settle(self, reservation: UUID, share: Decimal) -> None:
+        known = self.model.reservations.get(reservation)
+        charge = round((known.amount if known else Decimal(1)) * share, 3)
+        self._agree(
+            lambda: self.model.settle(reservation, charge),
+            lambda: self.ledger.settle(reservation, charge),
         )
 
     def _reverse(self, key: str, reversal: str, total: Decimal) -> None:

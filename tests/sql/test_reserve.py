@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -149,6 +149,22 @@ class TestRepeated:
 
         assert [ledger.books(each) for each in (user, rich, poor)] == before
 
+    def test_a_stranger_learns_only_that_the_id_is_used(self, ledger: Ledger) -> None:
+        """Whoever asks, and however the reservation ended, the refusal has the same words and no detail."""
+        user, stranger = new_user(), new_user()
+        ledger.grant(user, 10)
+        ledger.grant(stranger, 10)
+        reserved, settled = ledger.reserve(user, 4), ledger.reserve(user, 4)
+        ledger.settle(settled, 4)
+        asked = [
+            (user, 3, reserved),
+            *((stranger, n, r) for n in (3, 4) for r in (reserved, settled)),
+        ]
+
+        said = [_refusal(ledger, *each) for each in asked]
+
+        assert said == [("HF003", "this id reserved something else", None, None)] * 5
+
 
 class TestRefused:
     """What is not reserved."""
@@ -238,3 +254,10 @@ class TestDueExpiry:
         clock.advance(seconds=1)
         assert ledger.try_reserve(user, 1) == "insufficient_credits"
         assert ledger.audit() == []
+
+
+def _refusal(ledger: Ledger, user: UUID, amount: int, reservation: UUID) -> tuple[object, ...]:
+    with pytest.raises(psycopg.Error) as refused:
+        ledger.try_reserve(user, amount, reservation)
+    said = refused.value.diag
+    return said.sqlstate, said.message_primary, said.message_detail, said.message_hint

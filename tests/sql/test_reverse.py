@@ -174,6 +174,41 @@ class TestClawbackOfExpired:
         assert restored["expires_at"] == clock.now() + timedelta(days=30)
         assert ledger.audit() == []
 
+    def test_part_that_lives_on_as_restored(self, ledger: Ledger, clock: Clock) -> None:
+        """Restored credits of an expired grant are taken like any others; for its expired part nothing is."""
+        user = new_user()
+        key = ledger.grant(user, 10, expires_at=clock.now() + timedelta(days=1))
+        reservation = ledger.reserve(user, 6)
+        clock.advance(days=2)
+        ledger.settle(reservation, 0)  # 4 expired, 6 live on
+        ledger.settle(ledger.reserve(user, 2), 2)
+
+        assert ledger.reverse(key, 10) == "clawed_back"
+
+        assert ledger.remaining(f"restored:{reservation}") == 0
+        assert ledger.balance(user) == Balance(Decimal(0), Decimal(0), Decimal(2))
+        assert ledger.grants(user)[key]["absorbed"] == 4
+        assert ledger.audit() == []
+
+    @pytest.mark.parametrize("is_over", [False, True])
+    def test_restore_of_other_credits(self, ledger: Ledger, clock: Clock, *, is_over: bool) -> None:
+        """What was taken off other grants comes back to the disputed one: until its expiry, or for 30 days."""
+        user = new_user()
+        expires_at = clock.now() + timedelta(days=9)
+        disputed = ledger.grant(user, 10, expires_at=expires_at)
+        ledger.settle(ledger.reserve(user, 10), 10)
+        other, undo = ledger.grant(user, 10), new_key("re")
+        ledger.reverse(disputed, 10)
+        clock.advance(days=10 if is_over else 1)
+
+        assert ledger.reverse(disputed, 0, key=undo) == "restored"
+
+        home = ledger.grants(user)[f"restored:{undo}" if is_over else disputed]
+        until = clock.now() + timedelta(days=30) if is_over else expires_at
+        assert (home["remaining"], home["expires_at"]) == (10, until)
+        assert ledger.remaining(other) == 0
+        assert ledger.audit() == []
+
 
 class TestRestore:
     """Less of a grant is reversed than before."""
@@ -212,6 +247,22 @@ class TestRestore:
         ledger.reverse(key, 0)
 
         assert ledger.balance(user) == Balance(Decimal(10), Decimal(0), Decimal(0))
+        assert ledger.audit(user) == []
+
+    def test_restore_before_a_refund(self, ledger: Ledger) -> None:
+        """A grant may hold more than its amount: what other grants paid for its open reservation came back to it."""
+        user = new_user()
+        disputed = ledger.grant(user, 10)
+        other = ledger.grant(user, 10)
+        reservation = ledger.reserve(user, 6)
+        ledger.reverse(disputed, 10)  # 4 of its own, 6 of the other
+        ledger.reverse(disputed, 0)
+
+        ledger.settle(reservation, 0)
+
+        assert [ledger.remaining(key) for key in (disputed, other)] == [16, 4]
+        assert ledger.balance(user) == Balance(Decimal(20), Decimal(0), Decimal(0))
+        assert ledger.try_reserve(user, 20) == "reserved"
         assert ledger.audit(user) == []
 
     @pytest.mark.parametrize("spent", [0, 4, 10])

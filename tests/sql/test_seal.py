@@ -88,6 +88,16 @@ def test_a_change_is_named(seals: Seals, change: LiteralString) -> None:
     assert seals.findings() == [(1, 2, "changed")]
 
 
+def test_an_owner_past_the_trigger_is_found(seals: Seals) -> None:
+    """The tables' owner can switch the trigger off and change what is sealed, but not unnoticed."""
+    owner = seals.ledger.db.connection("postgres")
+    owner.execute("alter table public.credit_ledger disable trigger user")
+    owner.execute("update public.credit_ledger set available_delta = 11 where id = 2")
+    owner.execute("alter table public.credit_ledger enable trigger user")
+
+    assert seals.findings() == [(1, 2, "changed")]
+
+
 def test_a_removal_is_named(seals: Seals) -> None:
     """A deleted entry leaves its number."""
     seals.tamper("delete from public.credit_ledger where id = 3")
@@ -177,4 +187,16 @@ def test_a_dump_restored_elsewhere_goes_on(seals: Seals) -> None:
     seals.seal()
 
     assert seals.seal()["sealed"] == 1
+    assert seals.findings() == []
+
+
+def test_what_piled_up_is_sealed_in_parts(seals: Seals) -> None:
+    """However many entries wait, a call seals 20,000 at most, so that it ends in time; the next one goes on."""
+    seals.tamper(
+        """insert into public.credit_ledger (user_id, type, reserved_delta, reservation_id)
+           select gen_random_uuid(), 'charge', -1, gen_random_uuid() from generate_series(1, 20003)"""
+    )
+    seals.seal()
+
+    assert [seals.seal()["sealed"] for _ in range(3)] == [20_000, 3, 0]
     assert seals.findings() == []

@@ -27,13 +27,26 @@ class TestSettled:
         assert ledger.audit(user) == []
 
     def test_full_refund(self, ledger: Ledger) -> None:
-        """A charge of zero gives everything back, to the grant it came from."""
+        """A charge of zero gives everything back."""
         user, reservation = _reserved(ledger, 4)
 
         assert ledger.settle(reservation, 0) == "settled"
 
         assert ledger.balance(user) == Balance(Decimal(10), Decimal(0), Decimal(0))
         assert ledger.kinds(user) == ["grant", "reserve", "refund"]
+        assert ledger.audit(user) == []
+
+    def test_full_refund_of_several_grants(self, ledger: Ledger) -> None:
+        """What several grants gave returns to each of them, its own part."""
+        user = new_user()
+        keys = [ledger.grant(user, amount) for amount in (3, "2.5", 4)]
+        ledger.settle(ledger.reserve(user, 1), 1)
+        reservation = ledger.reserve(user, 6)  # 2 + 2.5 + 1.5
+        assert [ledger.remaining(key) for key in keys] == [0, 0, Decimal("2.5")]
+
+        assert ledger.settle(reservation, 0) == "settled"
+
+        assert [ledger.remaining(key) for key in keys] == [2, Decimal("2.5"), 4]
         assert ledger.audit(user) == []
 
     def test_partial_charge(self, ledger: Ledger) -> None:

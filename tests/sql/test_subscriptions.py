@@ -115,6 +115,17 @@ class TestPlanCheckout:
         assert (row["status"], row["stripe_subscription_id"]) == ("pending", checkout.subscription)
         assert backend.checkout_event(checkout, "failed") == "closed"
 
+    def test_first_plan(self, stripe: Stripe) -> None:
+        """Only who never had a plan buys their first, which may begin with a trial."""
+        other = stripe.backend.purchase(new_user(), interval="month")
+        first = stripe.backend.purchase(stripe.user, interval="month")
+        pack = stripe.backend.purchase(stripe.user)
+        stripe.subscribe(stripe.price(), "canceled")
+        second = stripe.backend.purchase(stripe.user, interval="month")
+
+        found = [each["is_first_plan"] for each in (other, first, pack, second)]
+        assert found == [True, True, False, False]
+
     def test_mode_must_fit(self, backend: Backend) -> None:
         """A plan's purchase is not paid by a session of the other mode."""
         checkout = backend.open_purchase(interval="year")
@@ -219,6 +230,18 @@ class TestSubscription:
         stripe.subscribe(stripe.price("business", months=12))
 
         assert (_plan(stripe)["plan_id"], _plan(stripe)["interval"]) == ("business", "year")
+
+    def test_off_the_catalogue(self, stripe: Stripe) -> None:
+        """One moved by hand to a price of no plan keeps its plan's name, alarms, is read as often, and ends."""
+        stripe.subscribe(stripe.price("pro"))
+        odd = stripe.price("odd", kind=None, item_id=None, credits=None)
+
+        assert stripe.subscribe(odd, "past_due") == "off_catalog"
+        assert (_plan(stripe)["plan_id"], _plan(stripe)["status"]) == ("pro", "past_due")
+        ticket = stripe.ticket()
+        assert stripe.subscribe(odd, "canceled") == "recorded"
+        assert stripe.subscribe(odd, ticket=ticket) == "stale"
+        assert stripe.backend.purchase(stripe.user, interval="month")["outcome"] == "created"
 
     def test_unknown_status(self, stripe: Stripe) -> None:
         """A status we do not know changes nothing and says so."""

@@ -62,6 +62,13 @@ FRESHENED = {
 }
 """The status and one field of the answer once token and signature are good."""
 
+NOTHING_CLEANED = {
+    "dry_run": False,
+    "unused_assets": 0,
+    "removals": 0,
+    "failed": 0,
+    "events": {"generation_events": 0, "inbox": 0, "stripe_events": 0},
+}
 BACKGROUND = {
     "sqs.settle.json": {"batchItemFailures": []},
     "scheduler.sweep.json": {
@@ -75,13 +82,8 @@ BACKGROUND = {
         "is_complete": True,
         "alerts_sent": 0,
     },
-    "scheduler.clean-up.json": {
-        "dry_run": False,
-        "unused_assets": 0,
-        "removals": 0,
-        "failed": 0,
-        "events": {"generation_events": 0, "inbox": 0, "stripe_events": 0},
-    },
+    "scheduler.clean-up.json": NOTHING_CLEANED,
+    "scheduler.clean-up.dry-run.json": NOTHING_CLEANED | {"dry_run": True},
 }
 
 EVENTS = {path.name: path for path in event_files()}
@@ -117,9 +119,11 @@ def invoke(stack: Stack, event: dict[str, Any], logical_id: str) -> Any:
 
 
 def function_of(stack: Stack, event: dict[str, Any]) -> str:
-    """Return the function a sample is for, by its route or its source."""
+    """Return the function a sample is for, by its route, its source or what it asks for."""
     if "Records" in event:
         return "SettleGenerationFunction"
+    if "dry_run" in event:
+        return "CleanUpFunction"
     if "routeKey" not in event:
         (schedule,) = event["resources"]
         return "CleanUpFunction" if "CleanUp" in schedule else "RecoverySweepFunction"

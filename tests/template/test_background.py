@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.usecases.lease_settlement import LEASE_SECONDS
+from holdfast.usecases.settle_generation import FILE_SECONDS
 from tests.template.support import EVERYTHING_ON, FOLDERS, REQUIRED, of_type, resolved
 
 SCHEDULE = re.compile(
@@ -40,10 +42,10 @@ def test_queues_are_encrypted(cloudformation: dict[str, Any]) -> None:
 
 
 def test_partial_batches(cloudformation: dict[str, Any]) -> None:
-    """The settle function reports failures one by one, in batches of five, without flooding the database."""
+    """The settle function reports failures, takes one generation at a time, without flooding the database."""
     (mapping,) = of_type(cloudformation, "AWS::Lambda::EventSourceMapping").values()
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["BatchSize"] == 5
+    assert mapping["BatchSize"] == 1
     assert mapping["FunctionName"] == {"Ref": "SettleGenerationFunction"}
     assert 2 <= mapping["ScalingConfig"]["MaximumConcurrency"] <= 10
 
@@ -144,3 +146,10 @@ def test_alarm_topic(cloudformation: dict[str, Any]) -> None:
         assert resolved(cloudformation, actions, EVERYTHING_ON) == [
             EVERYTHING_ON["AlarmTopicArn"]
         ], name
+
+
+def test_a_settle_worker_stops_in_time(cloudformation: dict[str, Any]) -> None:
+    """There is time for a slow file and more; the lease outlives the worker, the message comes back after both."""
+    function = of_type(cloudformation, "AWS::Lambda::Function")["SettleGenerationFunction"]
+    queue = of_type(cloudformation, "AWS::SQS::Queue")["SettleQueue"]
+    assert FILE_SECONDS * 1.5 < function["Timeout"] < LEASE_SECONDS < queue["VisibilityTimeout"]

@@ -264,6 +264,22 @@ def test_a_secret_that_is_not_there_or_blank_stops_the_start() -> None:
         load(StripeWebhookSettings, environment(SENTRY_DSN_FROM="blank"))
 
 
+def test_secrets_manager_away_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers: the environment does not start, and whoever called it tries again with a new one."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:9")
+    config._secrets_manager.cache_clear()
+
+    with pytest.raises(ConfigurationError, match=r"^STRIPE_WEBHOOK_SECRET cannot be read"):
+        load(
+            StripeWebhookSettings,
+            environment(STRIPE_WEBHOOK_SECRET="", STRIPE_WEBHOOK_SECRET_FROM="absent"),
+        )
+    config._secrets_manager.cache_clear()
+
+
 def test_boto3_is_not_imported_for_secrets_in_the_environment() -> None:
     """A local run that finds its secrets in the environment does not pay for boto3."""
     code = (

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
+import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from holdfast import billing, errors, generations, ledger, recovery
+from holdfast import billing, errors, event_bus, generations, ledger, recovery
 from holdfast.output_copier import LostReason
 from local.intrinsics import load
 from local.template import read_template
@@ -16,12 +19,13 @@ from local.template import read_template
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     page
-    for places in ("*.md", "docs/**/*.md", "events/*.md", "sql/*.md")
+    for places in ("*.md", "[a-z]*/*.md", "docs/decisions/*.md", "clients/typescript/*.md")
     for page in ROOT.glob(places)
 )
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 PRODUCT = "\n".join(path.read_text() for path in ROOT.glob("layers/shared/holdfast/**/*.py"))
 MIGRATIONS = "\n".join(path.read_text() for path in ROOT.glob("sql/migrations/*.sql"))
+SCHEMA = (ROOT / "sql" / "schema.sql").read_text()
 
 
 def rows(page: str) -> list[list[str]]:
@@ -129,6 +133,49 @@ def test_the_secrets_of_each_function_are_the_templates() -> None:
     assert documented == {name: secrets - everybody for name, secrets in told.items()}
 
 
+def test_the_rings_are_those_of_the_import_linter() -> None:
+    """Each row of the rings is one or more of the layers that are enforced, from the top, and none is missing."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = [set(layer.split(" | ")) for layer in contracts["contracts"][0]["layers"]]
+
+    for _, modules, _ in table("docs/architecture.md", "ring"):
+        named = set(re.findall(r"`([a-z_]+)/?`", modules))
+        while layers and layers[0] <= named:
+            named -= layers.pop(0)
+        assert named == set()
+    assert layers == []
+
+
+def test_the_flowchart_has_every_function() -> None:
+    """Each Lambda is a part in the picture of the parts, and is connected with something."""
+    picture = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    parts = dict(re.findall(r"^ +(\w+)\[(\w+)\]$", picture, re.MULTILINE))
+    functions = {path.parent.name for path in ROOT.glob("functions/*/app.py")}
+
+    assert functions <= set(parts.values())
+    drawn = picture.split("end\n")[-1]
+    assert {part for part in parts if not re.search(rf"\b{part}\b", drawn)} == set()
+
+
+def test_the_domain_model_is_the_schema() -> None:
+    """Every table is in the table of the domain model, so is every function for AWS, and all that is named exists."""
+    tables = set(re.findall(r"^CREATE TABLE (\w+\.\w+) ", SCHEMA, re.MULTILINE))
+    functions = set(re.findall(r'^CREATE FUNCTION (\w+\."?\w+"?)\(', SCHEMA, re.MULTILINE))
+    called = set(re.findall(r'FUNCTION (\w+\."?\w+"?)\(.* TO holdfast_backend;', SCHEMA))
+    named_tables: set[str] = set()
+    named_functions: set[str] = set()
+
+    for area, row_tables, row_functions in table("sql/README.md", "area"):
+        schema = area.split("`")[1]
+        for name in re.findall(r"`(\w+)`", row_tables):
+            named_tables.add(f"{schema if f'{schema}.{name}' in tables else 'public'}.{name}")
+        named_functions |= {f"{schema}.{name}" for name in re.findall(r"`(\w+)`", row_functions)}
+
+    assert named_tables == tables
+    assert named_functions <= {name.replace('"', "") for name in functions}
+    assert {name.replace('"', "") for name in called} <= named_functions
+
+
 def test_every_secret_has_its_entry() -> None:
     """The entries to make are those that functions are told of."""
     named = set(re.findall(r"\$\{SecretsPrefix\}/([a-z-]+)", (ROOT / "template.yaml").read_text()))
@@ -144,6 +191,21 @@ def test_every_metric_is_listed() -> None:
 
     assert counted
     assert {name for name in counted if f"`{name}" not in listed} == set()
+
+
+def test_the_event_of_a_low_balance_is_what_is_sent() -> None:
+    """Whoever subscribes by the page gets the events, with the fields that it shows."""
+    page = (
+        (ROOT / "docs" / "operations.md").read_text().split("### Who is told of a low balance")[1]
+    )
+    shown = json.loads(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[0])
+    pattern = json.loads(re.findall(r"--event-pattern '(.*)'", page)[0])
+    sent = (ROOT / "layers" / "shared" / "holdfast" / "event_bus.py").read_text()
+    detail = sent.split('"Detail"')[1].split("for alert")[0]
+
+    assert (shown["source"], shown["detail-type"]) == (event_bus.SOURCE, event_bus.LOW_BALANCE)
+    assert list(shown["detail"]) == re.findall(r'"(\w+)":', detail)
+    assert pattern == {name: [shown[name]] for name in ("source", "detail-type")}
 
 
 def test_every_alarm_has_something_to_do() -> None:
@@ -173,6 +235,23 @@ def test_the_readme_names_every_route() -> None:
         set(re.findall(r"`((?:GET|POST|PATCH|DELETE) /[^`]*)`", (ROOT / "README.md").read_text()))
         == routes
     )
+
+
+def test_the_readme_says_where_everything_is() -> None:
+    """Each path of the list exists, and each folder, and each ring of the tests, is in the list."""
+    readme = (ROOT / "README.md").read_text().split("## Where things are")[1].split("```")[1]
+    named = re.findall(r"^(\S+)  ", readme, re.MULTILINE)
+    ignored = (ROOT / ".gitignore").read_text().replace("/", "").split()
+    folders = {
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_dir() and path.name[0] != "." and path.name not in ignored
+    }
+    rings = {path.parent.name for path in ROOT.glob("tests/*/test_*.py")}
+
+    assert [path for path in named if not any(ROOT.glob(path.replace("<name>", "*")))] == []
+    assert folders == {path.split("/")[0] for path in named if "/" in path}
+    assert {ring for ring in rings if not re.search(rf"\b{ring}\b", readme)} == set()
 
 
 @pytest.mark.parametrize(
@@ -231,11 +310,39 @@ def subclasses(kind: type[errors.HoldfastError]) -> list[type[errors.HoldfastErr
     return [kind, *(found for sub in kind.__subclasses__() for found in subclasses(sub))]
 
 
-@pytest.mark.parametrize("page", ["features.md", "ledger.md", "reliability.md"])
-def test_every_test_that_a_page_names_exists(page: str) -> None:
-    """A case is only as good as the test that shows it."""
-    named = set(re.findall(r"`(test_[a-z_0-9]+)`", (ROOT / "docs" / page).read_text()))
-    tests = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+def test_every_feature_has_a_way_a_place_and_a_test() -> None:
+    """No cell of the features is empty, and each names a test."""
+    features = table("docs/features.md", "feature")
 
-    assert named
-    assert {name for name in named if f"def {name}(" not in tests} == set()
+    assert [row[0] for row in features if len(row) != 4 or not all(row)] == []
+    assert [row[0] for row in features if "`test_" not in row[3]] == []
+
+
+def test_a_test_of_a_feature_is_found_by_its_name() -> None:
+    """A name that two files have comes with its file, which has it."""
+    files = {
+        str(path.relative_to(ROOT)): path.read_text() for path in ROOT.glob("tests/**/test_*.py")
+    }
+    times = Counter(
+        name for text in files.values() for name in set(re.findall(r"def (test_\w+)\(", text))
+    )
+    cited = re.findall(
+        r"(?:`(tests/\S+)` )?`(test_\w+)`", (ROOT / "docs" / "features.md").read_text()
+    )
+
+    assert {name for file, name in cited if not file and times[name] > 1} == set()
+    assert {name for file, name in cited if file and f"def {name}(" not in files[file]} == set()
+
+
+@each_page
+def test_every_test_that_a_page_names_exists(page: Path) -> None:
+    """A case is only as good as the test that shows it: tests, their files and their rings are where a page says."""
+    files = sorted(ROOT.glob("tests/**/test_*.py"))
+    code = "\n".join(file.read_text() for file in files)
+    named = set(re.findall(r"`(test_\w+(?:\.py)?)", page.read_text()))
+    paths = set(re.findall(r"\btests/[\w/.]*\w", page.read_text()))
+
+    assert named or page.name not in ("features.md", "ledger.md", "reliability.md")
+    named -= {file.name for file in files}
+    assert {name for name in named if f"def {name}(" not in code} == set()
+    assert {path for path in paths if not (ROOT / path).exists()} == set()

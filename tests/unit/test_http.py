@@ -65,7 +65,7 @@ class KnownTokens(TokenVerifier):
         """Return the user for the one good header."""
         if authorization != "Bearer good":
             raise UnauthenticatedError("A valid access token is required.")
-        return AuthenticatedUser(USER, None)
+        return AuthenticatedUser(USER)
 
 
 def event(method: str, path: str, body: str | bytes | None = None, **more: Any) -> dict[str, Any]:

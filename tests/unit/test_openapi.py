@@ -92,6 +92,21 @@ def test_every_code_occurs() -> None:
     assert documented == {*listed} - {("400", "invalid_signature")}
 
 
+def test_one_rule_for_the_key_of_a_wish() -> None:
+    """What is an `Idempotency-Key` on one route is one on every other that takes it."""
+    paths: dict[str, Any] = json.loads(TARGET.read_text())["paths"]
+    rules = [
+        parameter["schema"]
+        for methods in paths.values()
+        for operation in methods.values()
+        for parameter in operation.get("parameters", [])
+        if parameter["name"] == "idempotency-key"
+    ]
+
+    assert len(rules) > 1
+    assert all(rule == rules[0] for rule in rules)
+
+
 def test_every_operation_is_fit_for_a_generated_client() -> None:
     """Each operation has a name of its own, a tag that is explained, a summary, and errors by status."""
     found = json.loads(TARGET.read_text())

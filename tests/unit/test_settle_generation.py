@@ -10,6 +10,7 @@ import pytest
 from holdfast.errors import UnavailableError
 from holdfast.generations import CompleteOutcome, Settlement, StoredOutput
 from holdfast.media import PNG
+from holdfast.observability import metrics
 from holdfast.output_copier import Copied, CopyOutcome, Lost, LostReason, Retry
 from holdfast.storage import StoredFile
 from holdfast.usecases.settle_generation import GenerationSettler
@@ -28,6 +29,7 @@ class World:
         self.copied: list[str] = []
         self.completed: tuple[list[StoredOutput], str | None] | None = None
         self.answers_lost = False
+        self.outcome = CompleteOutcome.SUCCEEDED
         double: Any = self
         self.settler = GenerationSettler(double, double, double)
 
@@ -40,7 +42,7 @@ class World:
     def complete(self, _id: UUID, outputs: list[StoredOutput], code: str | None) -> CompleteOutcome:
         """Keep what is charged."""
         self.completed = outputs, code
-        return CompleteOutcome.SUCCEEDED
+        return self.outcome
 
     def copy(self, url: str, _kind: MediaKind) -> CopyOutcome:
         """Fetch one of the provider's files."""
@@ -105,6 +107,38 @@ def test_at_the_last_try_what_is_there_is_charged() -> None:
     assert world.completed[1] == "output_given_up"
 
 
+@pytest.mark.parametrize(
+    ("outcome", "is_counted"),
+    [
+        (CompleteOutcome.SUCCEEDED, True),
+        (CompleteOutcome.FAILED, True),
+        (CompleteOutcome.ALREADY_FINAL, False),
+    ],
+)
+def test_what_is_given_up_is_counted_by_who_settles(
+    outcome: CompleteOutcome, *, is_counted: bool
+) -> None:
+    """The operator hears of what was billed and not delivered, once."""
+    world = World(f0=Retry("slow"))
+    world.outcome = outcome
+    metrics().metric_set.clear()
+
+    world.settler.settle(GENERATION, give_up=True)
+
+    assert ("GivenUp" in metrics().metric_set) is is_counted
+    metrics().metric_set.clear()
+
+
+def test_what_is_lost_at_once_is_not_given_up() -> None:
+    """A file that the provider no longer has is an outcome of its own, and wakes nobody."""
+    metrics().metric_set.clear()
+
+    World(f0=Lost(LostReason.GONE)).settler.settle(GENERATION, give_up=True)
+
+    assert "GivenUp" not in metrics().metric_set
+    metrics().metric_set.clear()
+
+
 def test_a_file_that_is_no_output_is_not_counted() -> None:
     """Only numbered names are outputs."""
     world = World(f0=Lost(LostReason.GONE))
@@ -113,3 +147,17 @@ def test_a_file_that_is_no_output_is_not_counted() -> None:
     world.settler.settle(GENERATION)
 
     assert world.numbers() == [1, 2]
+
+
+def test_no_file_is_begun_without_time() -> None:
+    """What is stored by then stays, nothing counts as lost, and the message comes back for the rest."""
+    world = World()
+
+    with pytest.raises(UnavailableError, match="no time left for output 2"):
+        world.settler.settle(GENERATION, give_up=True, has_time=lambda: len(world.copied) < 2)
+
+    assert sorted(world.there) == ["0.png", "1.png"]
+    assert world.completed is None
+    world.settler.settle(GENERATION)
+    assert world.copied == ["f0", "f1", "f2"]
+    assert world.numbers() == [0, 1, 2]

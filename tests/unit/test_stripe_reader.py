@@ -67,11 +67,11 @@ def test_undelivered_events_are_asked_for_in_full() -> None:
 
 def test_a_list_that_breaks_off_is_unavailability() -> None:
     """What came before it stays; the caller learns that there is more."""
-    refund = {"object": "refund", "id": "re_1"}
+    refund = {"object": "refund", "id": "re_1", "amount": 5, "currency": "usd"}
     reader, _ = reading(listing(refund, has_more=True), unreachable())
     found = reader.refunds(WINDOW)
 
-    assert next(found) == "re_1"
+    assert next(found).id == "re_1"
     with pytest.raises(UnavailableError):
         next(found)
 

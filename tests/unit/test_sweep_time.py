@@ -13,6 +13,7 @@ import pytest
 from holdfast.babysea import BabySeaClient
 from holdfast.errors import ProviderUnavailableError
 from holdfast.usecases.ask_provider import SEARCH_SECONDS, ProviderInquiry
+from holdfast.usecases.recover import Patience
 from local.database import ROOT
 from local.intrinsics import load
 
@@ -22,6 +23,10 @@ VARIABLES = {
     "BABYSEA_API_KEY": "bye_test_key_of_a_test",
     "BABYSEA_BASE_URL": "https://api.example.com",
     "STRIPE_API_KEY": "sk_test_key_of_a_test",
+    "SWEEP_AFTER_SECONDS": "61",
+    "DEADLINE_IMAGE_SECONDS": "62",
+    "DEADLINE_VIDEO_SECONDS": "163",
+    "GIVE_UP_AFTER_SECONDS": "86464",
     "SETTLE_QUEUE_URL": "https://queue.example.com/settle",
     "AWS_DEFAULT_REGION": "eu-central-1",
     "POWERTOOLS_METRICS_NAMESPACE": "Holdfast",
@@ -88,6 +93,21 @@ def test_the_longest_step_fits_into_the_reserve(sweep: ModuleType) -> None:
     assert 2 * one_call + search + 3 <= sweep.STOP_BEFORE_MILLISECONDS / 1000
     stripe = sweep.reader._v1._requestor._get_http_client()._timeout
     assert 4 * sum(stripe) + 3 <= sweep.STOP_BEFORE_MILLISECONDS / 1000
+
+
+def test_a_list_without_an_end_proves_nothing(sweep: ModuleType) -> None:
+    """However fast its pages come, what was not found in 2,000 records may be in the next one."""
+    provider = SlowProvider(sweep.provider)
+    inquiry = ProviderInquiry(*4 * [None], clock=lambda: 0.0)  # type: ignore[arg-type]
+    inquiry._provider = provider.client
+
+    with pytest.raises(ProviderUnavailableError, match="too long"):
+        inquiry.find("{}", "baby/one", 90_000)
+
+
+def test_its_patience_is_what_is_configured(sweep: ModuleType) -> None:
+    """Each of the four waits has its own variable, and none stands for another."""
+    assert sweep.sweep._patience == Patience(idle=61, image=62, video=163, give_up=86_464)
 
 
 def test_there_is_time_to_work(sweep: ModuleType) -> None:

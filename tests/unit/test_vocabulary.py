@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.vocabulary import GenerationStatus, ProviderStatus
+from holdfast.vocabulary import GenerationStatus
 from holdfast.vocabulary import credits as to_credits
 
 AMOUNTS = st.decimals(min_value=-(10**10), max_value=10**10, places=3)
@@ -77,8 +77,7 @@ def test_trailing_zeros_and_negative_zero_are_normalised() -> None:
 
 
 def test_the_last_three_states_are_final() -> None:
-    """Exactly succeeded, failed and canceled are final, for us and for the provider."""
+    """Exactly succeeded, failed and canceled are final."""
     final = {"succeeded", "failed", "canceled"}
 
     assert {status.value for status in GenerationStatus if status.is_final} == final
-    assert {status.value for status in ProviderStatus if status.is_final} == final

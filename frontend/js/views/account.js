@@ -5,7 +5,7 @@ import { onAccount, refresh } from "../account.js";
 import { confirmed, field, h, show, whileBusy } from "../dom.js";
 import { credits, creditsOf, when } from "../format.js";
 import { failed, notice } from "../notices.js";
-import { session, signOut } from "../session.js";
+import { session, signOut, userId } from "../session.js";
 
 export async function accountView(main) {
   const threshold = h("input", { name: "low_balance_credits", inputMode: "decimal", pattern: "\\d{1,6}(\\.\\d{1,3})?", required: true });
@@ -14,7 +14,13 @@ export async function accountView(main) {
   const uploads = h("section", { class: "panel", "aria-label": "Your uploads" });
   const alerts = h("section", { class: "panel", "aria-label": "Alerts" });
   const gift = h("p", { class: "quiet" });
+  const id = h("input", { value: userId() ?? "", readOnly: true });
+  const copy = h("button", { type: "button", class: "plain" }, "Copy");
   const admin = adminPanel();
+  copy.addEventListener("click", async () => {
+    id.select(); // where copying is forbidden, it can be done by hand
+    await navigator.clipboard.writeText(id.value).then(() => notice("good", "Copied.", { id: "copied" }), () => {});
+  });
   warn.addEventListener("submit", (event) => {
     event.preventDefault();
     whileBusy(save, "Saving …", async () => {
@@ -31,6 +37,7 @@ export async function accountView(main) {
     h("h1", {}, "Account"),
     h("section", { class: "panel" },
       h("p", {}, "Signed in as ", h("strong", {}, session()?.email ?? "you"), "."), gift,
+      h("div", { class: "row id" }, field("Your id", id, "Support asks for it."), copy),
       warn, h("button", { class: "plain", onclick: signOut }, "Sign out")),
     uploads, alerts, admin);
   const stop = onAccount((account) => {
@@ -52,18 +59,22 @@ function adminPanel() {
     field("User", user, "The id of the account."),
     field("Credits", amount, "Below zero takes some."),
     field("Reason", reason, "Kept with your name."), save);
-  let key = crypto.randomUUID(); // the same until it is done: pressed twice it is done once
+  let asked = null; // the same wish has the same key until it is done: pressed twice it is done once
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     whileBusy(save, "Adjusting …", async () => {
       try {
-        const done = await post("/admin/adjustments", { user_id: user.value, amount: amount.value, reason: reason.value }, key);
+        const wish = { user_id: user.value, amount: amount.value, reason: reason.value };
+        if (JSON.stringify(wish) !== JSON.stringify(asked?.wish)) asked = { wish, key: crypto.randomUUID() };
+        const done = await post("/admin/adjustments", wish, asked.key);
         notice("good", `${credits(done.amount)} credits: ${done.outcome}.`, { id: "adjusted" });
-        key = crypto.randomUUID();
+        asked = null;
         form.reset();
         await refresh({ moved: true });
       } catch (error) {
-        failed(error);
+        // it is somebody else who has not enough
+        if (error.code === "insufficient_credits") notice("bad", error.detail, { id: "adjusted" });
+        else failed(error);
       }
     });
   });

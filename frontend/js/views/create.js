@@ -1,15 +1,15 @@
 // Ask for a generation: fields made from the model's own schema, the price before, the progress after.
 
 import { get, post, upload } from "../api.js";
-import { current, refresh } from "../account.js";
+import { onAccount, refresh } from "../account.js";
 import { field, h, select, show, whileBusy } from "../dom.js";
 import { creditsOf, isLess, modelName, words } from "../format.js";
 import { jobCard } from "../jobs.js";
 import { explain } from "../messages.js";
 import { failed, notice } from "../notices.js";
+import { done, doubt, keep, kept } from "../pending.js";
 
-const PENDING = "holdfast.pending"; // a request whose answer we have not seen: asked again with its key after a reload
-const PICTURES = "image/jpeg,image/png,image/webp,image/gif";
+const PICTURES = "image/jpeg,image/png,image/webp";
 const PICTURE_BYTES_MAX = 10_485_760;
 const ESTIMATE_AFTER = 250; // milliseconds without a change
 
@@ -21,13 +21,14 @@ export async function createView(main) {
   show(main, h("h1", { class: "hidden" }, "Create"), h("div", { class: "split" }, form, feed));
   if (!models.length) {
     show(form, h("p", {}, "No model can be used at the moment. Please come back later."));
-    return;
+    return undefined;
   }
-  buildForm(form, catalogue, feed);
+  const stop = buildForm(form, catalogue, feed);
   const page = await get("/generations", { limit: 6 });
   for (const generation of page.generations) feed.append(jobCard(generation));
   if (!feed.children.length) feed.append(h("p", { class: "quiet empty-feed" }, "What you make appears here."));
   await resume(feed);
+  return stop;
 }
 
 function buildForm(form, { models, generation_types: types, presets }, feed) {
@@ -39,7 +40,9 @@ function buildForm(form, { models, generation_types: types, presets }, feed) {
   const price = h("output", { class: "price", "aria-live": "polite" });
   const send = h("button", { type: "submit", class: "wide" }, "Generate");
   const pictures = new Map(); // field name -> asset id of the chosen file
-  let quote = null;
+  let quote = null; // the price that is shown, and what it is the price of
+  let owed = "0.000";
+  let asking = 0;
   let timer;
 
   show(form, field("Model", model), field("Prompt", prompt), field("What is it for?", type), looks, fields, price, send);
@@ -53,6 +56,7 @@ function buildForm(form, { models, generation_types: types, presets }, feed) {
   drawLooks();
   drawFields();
   estimate();
+  return onAccount((account) => { owed = account.owed; });
 
   function chosen() {
     return models.find(({ id }) => id === model.value);
@@ -97,17 +101,20 @@ function buildForm(form, { models, generation_types: types, presets }, feed) {
       }
       input.disabled = send.disabled = true;
       try {
-        pictures.set(name, await upload(file));
+        const id = await upload(file);
+        if (!input.isConnected) return; // another model was chosen meanwhile
+        pictures.set(name, id);
         notice("good", "The picture is uploaded.", { id: "upload" });
       } catch (error) {
         input.value = "";
         failed(error);
       } finally {
         input.disabled = send.disabled = false;
+        if (document.activeElement === document.body) input.focus(); // disabled, it lost it
         estimate();
       }
     });
-    return field(label, input, "JPEG, PNG, WebP or GIF, up to 10 MB.");
+    return field(label, input, "JPEG, PNG or WebP, up to 10 MB.");
   }
 
   function option(name, { type, minimum, maximum, allowed }) {
@@ -144,72 +151,126 @@ function buildForm(form, { models, generation_types: types, presets }, feed) {
     return JSON.parse(JSON.stringify(request));
   }
 
+  /** Show the price of what the form says now. */
   async function estimate() {
-    const asked = { ...wish() };
-    asked.prompt ||= "-"; // the price does not depend on it
     try {
-      quote = await post("/estimates", asked, "estimate");
+      await priceOf(wish());
     } catch (error) {
-      quote = null;
-      price.textContent = error.code === "invalid_request" ? "" : explain(error);
-      if (error.code === "invalid_request") mark(error.fields.filter(({ field: name }) => name !== "prompt"));
-      return;
+      if (!error.code) throw error; // what went wrong stands where the price would
     }
-    mark([]);
-    const short = isLess(quote.available_credits, quote.cost_credits);
+  }
+
+  /** Fetch and show the price of `request`; throws ApiError when it has none. */
+  async function priceOf(request) {
+    clearTimeout(timer);
+    const turn = ++asking;
+    const goods = goodsOf(request);
+    const isCurrent = () => turn === asking;
+    try {
+      const { cost_credits: cost, available_credits: available } = await post("/estimates", { ...request, prompt: request.prompt || "-" }, "estimate");
+      if (isCurrent()) {
+        quote = { goods, cost };
+        mark([]);
+        showPrice(cost, available);
+      }
+      return cost;
+    } catch (error) {
+      if (isCurrent()) {
+        quote = null;
+        const { first } = mark(error.code === "invalid_request" ? error.fields.filter(({ field: name }) => name !== "prompt") : []);
+        price.textContent = first ? "" : explain(error);
+      }
+      throw error;
+    }
+  }
+
+  function showPrice(cost, available) {
+    const short = isLess(available, cost);
     show(price,
-      h("span", {}, "This costs "), h("strong", {}, creditsOf(quote.cost_credits)),
-      short && h("span", { class: "owed" }, ` – you have ${creditsOf(quote.available_credits)}. `),
+      h("span", {}, "This costs "), h("strong", {}, creditsOf(cost)),
+      short && h("span", { class: "owed" }, ` – you have ${creditsOf(available)}. `),
+      short && owed !== "0.000" && h("span", {}, `You owe ${creditsOf(owed)}, from a payment that went back; the next credits pay that first. `),
       short && h("a", { href: "#/credits" }, "Get credits"));
   }
 
-  /** Mark fields that the server did not accept. */
+  /** Mark fields that the server did not accept; returns the first of them, and the problems that belong to no field here. */
   function mark(problems) {
     for (const old of form.querySelectorAll(".wrong")) old.remove();
-    for (const control of form.querySelectorAll("[aria-invalid]")) control.removeAttribute("aria-invalid");
-    let first = null;
-    for (const { field: name, message } of problems) {
-      const control = form.elements[name] ?? form.elements[name.split(".")[0]];
-      if (!control) continue;
-      control.setAttribute("aria-invalid", "true");
-      control.closest(".field, .check")?.append(h("small", { class: "wrong" }, message));
-      first ??= control;
+    for (const control of form.querySelectorAll("[aria-invalid]")) {
+      control.removeAttribute("aria-invalid");
+      describe(control);
     }
-    return first;
+    const marked = [];
+    const unmarked = [];
+    for (const problem of problems) {
+      const control = form.elements.namedItem(problem.field) ?? form.elements.namedItem(problem.field.split(".")[0]);
+      const box = control?.closest(".field, .check");
+      if (!box) {
+        unmarked.push(problem);
+        continue;
+      }
+      const wrong = h("small", { class: "wrong", id: `${control.name}-wrong` }, problem.message);
+      box.append(wrong);
+      control.setAttribute("aria-invalid", "true");
+      describe(control, wrong);
+      control.closest("details")?.setAttribute("open", "");
+      marked.push(control);
+    }
+    return { first: marked[0] ?? null, unmarked };
   }
 
-  function submit() {
+  async function submit() {
     const request = wish();
     if (!request.prompt) {
-      mark([{ field: "prompt", message: "Say what you want to see." }]).focus();
+      mark([{ field: "prompt", message: "Say what you want to see." }]).first.focus();
       return;
     }
-    if (quote) request.max_cost_credits = quote.cost_credits;
-    const pending = { key: crypto.randomUUID(), request };
-    sessionStorage.setItem(PENDING, JSON.stringify(pending));
-    whileBusy(send, "Starting …", async () => {
+    await whileBusy(send, "Starting …", async () => {
       try {
-        await start(pending, feed);
+        const cost = quote?.goods === goodsOf(request) ? quote.cost : await priceOf(request);
+        if (goodsOf(wish()) !== goodsOf(request)) {
+          notice("info", "You changed it meanwhile. Look at the price and press again.", { id: "changed" });
+          return;
+        }
+        const card = await start(keep({ ...request, max_cost_credits: cost }), feed);
+        if (document.activeElement === send) card.focus();
       } catch (error) {
-        if (error.code === "invalid_request") (mark(error.fields) ?? prompt).focus();
-        failed(error);
+        let areMarked = false;
+        if (error.code === "invalid_request") {
+          const { first, unmarked } = mark(error.fields);
+          (first ?? prompt).focus();
+          areMarked = first !== null && !unmarked.length;
+        }
+        failed(error, { areMarked });
         if (error.code === "price_changed") await estimate();
       }
     });
   }
 }
 
-/** Ask for a generation and put its card in front. Throws ApiError when there will be none. */
-async function start({ key, request }, feed) {
+/** What a price depends on: everything but the prompt. */
+function goodsOf(request) {
+  return JSON.stringify({ ...request, prompt: undefined });
+}
+
+/** Let a control be described by its hint, and by what is wrong with it. */
+function describe(control, wrong) {
+  const hint = document.getElementById(`${control.id}-hint`);
+  const ids = [hint, wrong].filter(Boolean).map(({ id }) => id).join(" ");
+  if (ids) control.setAttribute("aria-describedby", ids);
+  else control.removeAttribute("aria-describedby");
+}
+
+/** Ask for a generation and put its card in front, which is returned. Throws ApiError when there will be none. */
+async function start(pending, feed) {
   let accepted;
   try {
-    accepted = await post("/generations", request, key);
+    accepted = await post("/generations", pending.request, pending.key);
   } catch (error) {
-    // no answer or none that is final: the key is kept, and asking again cannot start a second job
-    if (error.code !== "offline" && error.status !== 503) sessionStorage.removeItem(PENDING);
+    doubt(pending, error);
     throw error;
   }
-  sessionStorage.removeItem(PENDING);
+  done(pending);
   const [generation] = await Promise.all([
     get(`/generations/${accepted.id}`),
     refresh({ moved: true, quiet: true }),
@@ -218,15 +279,15 @@ async function start({ key, request }, feed) {
   feed.querySelector(`[data-id="${accepted.id}"]`)?.remove();
   const card = jobCard(generation);
   feed.prepend(card);
-  card.focus({ preventScroll: current() === null });
+  return card;
 }
 
 /** Take up a request whose answer a reload or a broken line kept from us. */
 async function resume(feed) {
-  const kept = sessionStorage.getItem(PENDING);
-  if (!kept) return;
+  const pending = kept();
+  if (!pending) return;
   try {
-    await start(JSON.parse(kept), feed);
+    await start(pending, feed);
     notice("good", "We picked up your last request where it was left.", { id: "resumed" });
   } catch (error) {
     failed(error);

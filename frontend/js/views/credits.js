@@ -12,6 +12,9 @@ const TYPES = {
 };
 const SOURCES = { pack: "Pack", plan: "Plan", welcome: "Welcome", adjustment: "From us", restored: "Came back" };
 
+const ENDS = new Set(["paid", "failed", "expired"]); // of a checkout
+const PAYMENT = "holdfast.payment"; // one that was on its way when we last asked
+
 export async function creditsView(main) {
   const balance = h("section", { class: "panel", "aria-label": "Balance" });
   const offers = h("section", { class: "offers", "aria-label": "Packs and plans" });
@@ -82,7 +85,7 @@ function portalButton() {
   const button = h("button", { class: "plain" }, "Manage plan");
   button.addEventListener("click", () => whileBusy(button, "One moment …", async () => {
     try {
-      location.assign((await post("/billing-portal", { return_path: location.pathname })).url);
+      location.assign((await post("/billing-portal", { return_path: `${location.pathname}?managed=1` })).url);
     } catch (error) {
       failed(error);
     }
@@ -117,38 +120,49 @@ async function drawLedger(place) {
   if (!rows.children.length) rows.append(h("tr", {}, h("td", { colSpan: 5, class: "quiet" }, "Nothing yet.")));
 }
 
-/** Tell a user who comes back from the payment page what became of it. */
+/** Tell a user who comes back from Stripe, or later, what became of a payment. */
 export async function welcomeBack() {
   const query = new URLSearchParams(location.search);
-  if (!query.has("paid")) return;
+  if (query.has("paid") || query.has("managed")) history.replaceState(null, "", `${location.pathname}#/credits`);
+  if (!query.has("paid")) {
+    const before = localStorage.getItem(PAYMENT);
+    if (before) await tellOf(before).catch(({ code }) => code === "not_found" && localStorage.removeItem(PAYMENT));
+    return;
+  }
   const id = query.get("session_id");
-  history.replaceState(null, "", `${location.pathname}#/credits`);
   if (query.get("paid") !== "1" || !id) {
     notice("info", "You did not pay. Nothing was charged.", { id: "payment" });
     return;
   }
   notice("info", "We are waiting for the payment to be confirmed …", { id: "payment" });
   for (let tries = 0; tries < 20; tries++) {
-    let found;
+    let status;
     try {
-      found = await get(`/checkout/${encodeURIComponent(id)}`);
+      status = await tellOf(id);
     } catch (error) {
       failed(error);
       return;
     }
-    if (found.status === "paid") {
-      notice("good", "Thank you! Your payment has arrived.", { id: "payment" });
-      await refresh({ moved: true, quiet: true });
-      // a plan's credits come with its invoice, which may be a moment behind
-      setTimeout(() => refresh({ moved: true, quiet: true }), 3000);
-      return;
-    }
-    if (found.status === "failed" || found.status === "expired") {
-      notice("bad", "The payment did not work. Nothing was charged.", { id: "payment" });
-      return;
-    }
-    if (found.status === "pending" && tries > 2) break;
+    if (ENDS.has(status)) return;
+    if (status === "pending" && tries > 2) break;
     await new Promise((resolve) => setTimeout(resolve, 500 * (tries + 1)));
   }
+  localStorage.setItem(PAYMENT, id); // to be told at a later visit
   notice("info", "The payment is on its way; your credits come when it has arrived.", { id: "payment" });
+}
+
+/** Return what became of a payment, and tell the user if it has ended. */
+async function tellOf(id) {
+  const { status } = await get(`/checkout/${encodeURIComponent(id)}`);
+  if (!ENDS.has(status)) return status;
+  localStorage.removeItem(PAYMENT);
+  if (status !== "paid") {
+    notice("bad", "The payment did not work. Nothing was charged.", { id: "payment" });
+    return status;
+  }
+  notice("good", "Thank you! Your payment has arrived.", { id: "payment" });
+  await refresh({ moved: true, quiet: true });
+  // a plan's credits come with its invoice, which may be a moment behind
+  setTimeout(() => refresh({ moved: true, quiet: true }), 3000);
+  return status;
 }

@@ -22,6 +22,7 @@ JWKS_SECONDS = 600
 
 _AUDIENCE = "authenticated"
 _LONGEST_TOKEN = 8_192
+_TIMEOUT_SECONDS = 2
 _REQUIRED = ["exp", "iat", "sub", "aud", "iss"]
 
 
@@ -30,7 +31,6 @@ class AuthenticatedUser:
     """The verified caller."""
 
     user_id: UUID
-    email: str | None
 
 
 class TokenVerifier:
@@ -47,7 +47,6 @@ class TokenVerifier:
         algorithm: str,
         jwt_secret: str | None = None,
         *,
-        timeout_seconds: float = 2,
         cooldown_seconds: float = 30,
     ) -> None:
         self._issuer = f"{supabase_url.rstrip('/')}/auth/v1"
@@ -58,7 +57,7 @@ class TokenVerifier:
         self._jwks = jwt.PyJWKClient(
             f"{self._issuer}/.well-known/jwks.json",
             lifespan=JWKS_SECONDS,
-            timeout=timeout_seconds,
+            timeout=_TIMEOUT_SECONDS,
             cooldown_duration=cooldown_seconds,
         )
 
@@ -137,11 +136,9 @@ def _user(claims: dict[str, Any]) -> AuthenticatedUser:
     if claims.get("role") != "authenticated":
         raise _refusal("not a user's token")
     try:
-        user_id = UUID(claims["sub"])
+        return AuthenticatedUser(UUID(claims["sub"]))
     except (AttributeError, TypeError, ValueError):
         raise _refusal("sub is no UUID") from None
-    email = claims.get("email")
-    return AuthenticatedUser(user_id, email if isinstance(email, str) and email else None)
 
 
 def _refusal(reason: str) -> UnauthenticatedError:

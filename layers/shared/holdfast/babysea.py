@@ -24,15 +24,12 @@ from pydantic import BaseModel, ValidationError
 from holdfast.babysea_models import (
     Accepted,
     AcceptedData,
-    AccountBilling,
-    AccountStatus,
     Busy,
     Canceled,
     CanceledEarlier,
     Cancellation,
     CancelOutcome,
     CatalogModel,
-    Deletion,
     ErrorDetail,
     Estimate,
     GenerateOutcome,
@@ -69,7 +66,6 @@ M = TypeVar("M", bound=BaseModel)
 class _Success:
     envelope: dict[str, Any]
     data: dict[str, Any]
-    replayed: bool
 
 
 @dataclass(frozen=True)
@@ -79,6 +75,16 @@ class _Failure:
     message: str
     retryable: bool
     retry_after: int | None
+
+    @property
+    def is_before_lookup(self) -> bool:
+        """Say whether the answer is of the edge or the account, and says nothing of what was asked for."""
+        return self.code.startswith(("BSE1", "HTTP_"))
+
+    @property
+    def is_missing(self) -> bool:
+        """Say whether it is certain that the provider does not have what was asked for."""
+        return self.status == HTTPStatus.NOT_FOUND and not self.is_before_lookup
 
     @property
     def is_busy(self) -> bool:
@@ -184,28 +190,23 @@ class BabySeaClient:
             if result.generation_status is not ProviderStatus.CANCELED:
                 return NotCancelable(result.generation_status)
             return Canceled(result.credits_refunded)
-        if reply.status == HTTPStatus.NOT_FOUND:
+        if reply.is_missing:
             return NoSuchGeneration()
         if reply.status == HTTPStatus.CONFLICT:
             return NotCancelable(reply.code)
-        if reply.is_busy or not reply.is_definite:
+        if reply.is_busy or not reply.is_definite or reply.status == HTTPStatus.NOT_FOUND:
             return Unknown(str(reply))
         raise _error(reply)
 
     def get_generation(self, generation_id: str) -> GenerationRecord | None:
         """Return the provider's record, or None when it has none."""
-        data = self._read("GET", f"/v1/content/{_id_path(generation_id)}")
+        data = self._read(f"/v1/content/{_id_path(generation_id)}")
         return None if data is None else _parse(GenerationRecord, data.data)
 
     def list_generations(self, *, limit: int = 100, offset: int = 0) -> GenerationPage:
         """Return a page of all generations of the account; there is no filter."""
         answer = self._must("/v1/content/list", {"limit": str(limit), "offset": str(offset)})
         return _parse(GenerationPage, {**answer.envelope, **answer.data})
-
-    def delete(self, generation_id: str) -> int:
-        """Remove the provider's files; return how many. None left is no error."""
-        answer = self._read("DELETE", f"/v1/content/{_id_path(generation_id)}")
-        return 0 if answer is None else _parse(Deletion, answer.data).files_deleted
 
     def estimate(
         self,
@@ -236,30 +237,22 @@ class BabySeaClient:
             self._catalog = (self._clock(), tuple(m for m in models if m is not None))
         return self._catalog[1]
 
-    def status(self) -> AccountStatus:
-        """Return whose key this is; the cheapest way to check it."""
-        return _parse(AccountStatus, self._must("/v1/status").data)
-
-    def billing(self) -> AccountBilling:
-        """Return the operator's balance at the provider."""
-        return _parse(AccountBilling, self._must("/v1/user/billing").data)
-
     def _must(self, path: str, query: Mapping[str, str] | None = None) -> _Success:
-        answer = self._read("GET", path, query)
+        answer = self._read(path, query)
         if answer is None:
             raise ProviderError(reason=f"404 for {path}", provider_code="HTTP_404")
         return answer
 
-    def _read(
-        self, method: str, path: str, query: Mapping[str, str] | None = None
-    ) -> _Success | None:
-        reply, _ = self._send(method, path, query=query)
+    def _read(self, path: str, query: Mapping[str, str] | None = None) -> _Success | None:
+        reply, _ = self._send("GET", path, query=query)
         if isinstance(reply, _Success):
             return reply
         if isinstance(reply, _NoAnswer):
             raise ProviderUnavailableError(reason=f"provider: {reply.reason}")
-        if reply.status == HTTPStatus.NOT_FOUND:
+        if reply.is_missing:
             return None
+        if reply.status == HTTPStatus.NOT_FOUND:
+            raise ProviderUnavailableError(reason=f"provider: {reply}")
         raise _error(reply)
 
     def _send(
@@ -343,8 +336,7 @@ def _read_response(response: httpx.Response) -> _Success | _Failure:
     envelope = body if isinstance(body, dict) else {}
     data = envelope.get("data")
     if response.is_success and envelope.get("status") == "success" and isinstance(data, dict):
-        replayed = response.headers.get("idempotency-replayed") == "true"
-        return _Success(envelope, data, replayed)
+        return _Success(envelope, data)
     error = envelope.get("error")
     try:
         detail = ErrorDetail.model_validate(error)
@@ -371,19 +363,17 @@ def _judge_start(answer: _Success) -> Accepted | CanceledEarlier | Unknown:
         return Unknown("success without a generation id")
     if data.generation_status == ProviderStatus.CANCELED:
         return CanceledEarlier(data.generation_id)
-    return Accepted(data.generation_id, answer.replayed)
+    return Accepted(data.generation_id)
 
 
 def _judge_refusal(failure: _Failure) -> Refused | Unknown | OperatorOutOfCredits | Busy:
     if failure.code == _OUT_OF_CREDITS:
-        return OperatorOutOfCredits(failure.message)
+        return OperatorOutOfCredits(failure.code)
     if failure.is_busy:
         return Busy(failure.code, failure.retry_after)
     if not failure.is_definite:
         return Unknown(str(failure))
-    return Refused(
-        failure.code, failure.message, before_lookup=failure.code.startswith(("BSE1", "HTTP_"))
-    )
+    return Refused(failure.code, failure.message, before_lookup=failure.is_before_lookup)
 
 
 def _error(failure: _Failure) -> ProviderError | ProviderUnavailableError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -96,23 +96,6 @@ class Estimate(_Answer):
     credit_balance_can_afford: bool | None = None
 
 
-class AccountStatus(_Answer):
-    """Whose key is in use."""
-
-    account_id: str
-    apikey_id: str | None = None
-    apikey_name: str | None = None
-    apikey_expires_at: str | None = None
-
-
-class AccountBilling(_Answer):
-    """The operator's own credits at the provider."""
-
-    account_id: str
-    billing_credit_balance: Decimal
-    billing_plan: str | None = None
-
-
 class Cancellation(_Answer):
     """What a cancel call reached."""
 
@@ -120,13 +103,6 @@ class Cancellation(_Answer):
     generation_status: ProviderStatus
     provider_cancel_sent: bool | None = None
     credits_refunded: bool | None = None
-
-
-class Deletion(_Answer):
-    """What a delete call removed."""
-
-    generation_id: str
-    files_deleted: int = 0
 
 
 class AcceptedData(_Answer):
@@ -153,10 +129,9 @@ class ErrorDetail(_Answer):
 
 @dataclass(frozen=True)
 class Accepted:
-    """The provider works on it. `replayed`: the same key had been accepted before."""
+    """The provider works on it, or did under the same key."""
 
     provider_generation_id: str
-    replayed: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,7 +153,6 @@ class Refused:
     code: str
     message: str
     before_lookup: bool = False
-    retryable: Literal[False] = False
 
 
 @dataclass(frozen=True)
@@ -192,7 +166,7 @@ class Unknown:
 class OperatorOutOfCredits:
     """The operator's account at the provider is empty: not the user's fault, and an alarm."""
 
-    message: str
+    code: str
 
 
 @dataclass(frozen=True)

@@ -56,12 +56,14 @@ class Outcome(StrEnum):
     AMOUNT_MISMATCH = "amount_mismatch"
     CURRENCY_MISMATCH = "currency_mismatch"
     UNKNOWN_STATUS = "unknown_status"
+    OFF_CATALOG = "off_catalog"
 
     @property
     def is_suspicious(self) -> bool:
         """Say whether somebody should look: money may have moved without credits, or the other way round."""
         return self.endswith("_mismatch") or self in (
             Outcome.UNKNOWN_STATUS,
+            Outcome.OFF_CATALOG,
             Outcome.RECORDED_SECOND,
         )
 

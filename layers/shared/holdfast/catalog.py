@@ -12,18 +12,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from holdfast.stripe_objects import PriceState
+from holdfast.vocabulary import ItemId
 from holdfast.vocabulary import credits as to_credits
 
 _FILE = Path(__file__).with_name("catalog.toml")
 
-Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Amount = Annotated[Decimal, BeforeValidator(to_credits)]
 AmountMinor = Annotated[int, Field(gt=0)]
 Currency = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
 Interval = Literal["month", "year"]
 Priority = Annotated[int, Field(ge=0, le=1000)]
-
-MONTHS: dict[str, int] = {"month": 1, "year": 12}
 
 
 class Entry(BaseModel):
@@ -35,7 +33,7 @@ class Entry(BaseModel):
 class Pack(Entry):
     """Credits that are bought once. They do not expire unless `expires_days` says so."""
 
-    id: Id
+    id: ItemId
     name: str
     credits: Annotated[Amount, Field(gt=0)]
     amount_minor: AmountMinor
@@ -61,7 +59,7 @@ class PlanPrice(Entry):
 class Plan(Entry):
     """Credits that come with each paid period, `credits` a month. A plan without prices cannot be bought."""
 
-    id: Id
+    id: ItemId
     name: str
     credits: Annotated[Amount, Field(ge=0)]
     currency: Currency = "usd"

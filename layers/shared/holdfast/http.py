@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
@@ -23,6 +23,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
     RequestValidationError,
     ResponseValidationError,
 )
+from aws_lambda_powertools.event_handler.openapi.params import Header
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from holdfast.config import Settings
@@ -44,6 +45,9 @@ if TYPE_CHECKING:  # the webhooks have no users and need not import cryptography
 BODY_BYTES_MAX = 102_400
 INVALID_FIELDS = "Some fields are not acceptable."
 PROBLEM_JSON = "application/problem+json"
+
+IdempotencyKey = Annotated[str, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+"""What names a wish of the caller's. The parameter is to be called `idempotency_key`, the header's name."""
 
 # Powertools would read these, and fails at a multipart one without a boundary.
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")

@@ -27,6 +27,9 @@ _PASSING = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 )
 
+COPY_SECONDS = 60.0
+"""How long the bytes of one file may take to arrive."""
+
 PeerAddress = Callable[[httpx.Response], str | None]
 
 
@@ -89,7 +92,7 @@ def connected_peer(response: httpx.Response) -> str | None:
 
 class OutputCopier:
     """
-    Fetch files from the listed `origins`, at most `max_bytes` and `total_seconds` each.
+    Fetch files from the listed `origins`, at most `max_bytes` and `COPY_SECONDS` each.
 
     `http`, `peer_address` and `clock` are replaced in tests.
     """
@@ -99,14 +102,12 @@ class OutputCopier:
         origins: Iterable[str],
         max_bytes: int,
         *,
-        total_seconds: float = 60,
         http: httpx.Client | None = None,
         peer_address: PeerAddress = connected_peer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origins = frozenset(origin_of(origin) for origin in origins)
         self._max_bytes = max_bytes
-        self._total_seconds = total_seconds
         # No proxy from the environment: the peer's address must be the file server's.
         self._http = http or httpx.Client(timeout=_CHUNK_TIMEOUT, trust_env=False)
         self._peer_address = peer_address
@@ -114,7 +115,7 @@ class OutputCopier:
 
     def copy(self, url: str, kind: MediaKind) -> CopyOutcome:
         """Fetch `url`, which must hold media of `kind`, and say what came of it. Never raises."""
-        deadline = self._clock() + self._total_seconds
+        deadline = self._clock() + COPY_SECONDS
         target = self._checked(url)
         if isinstance(target, Lost):
             return target

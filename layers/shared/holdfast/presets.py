@@ -12,10 +12,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.errors import FieldError, InvalidRequestError
+from holdfast.vocabulary import ItemId
 
 _FILE = Path(__file__).with_name("presets.toml")
-
-Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 
 
 class PresetKind(StrEnum):
@@ -43,7 +42,7 @@ class Preset(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: PresetKind
-    id: Id
+    id: ItemId
     name: str
     prompt: Annotated[str, Field(min_length=1, max_length=300)]
     fields: PresetFields = PresetFields()
@@ -54,7 +53,7 @@ class GenerationType(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Id
+    id: ItemId
     name: str
     presets: tuple[PresetKind, ...]
 

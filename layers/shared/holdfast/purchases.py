@@ -31,6 +31,14 @@ class Offer:
 
 
 @dataclass(frozen=True)
+class NewPurchase:
+    """A purchase as just written; `is_first_plan` for a plan of a user who never had one."""
+
+    id: UUID
+    is_first_plan: bool
+
+
+@dataclass(frozen=True)
 class Checkout:
     """A user's own purchase, as they may see it."""
 
@@ -50,8 +58,8 @@ class PurchaseStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, user_id: UUID, offer: Offer, *, per_hour: int) -> UUID:
-        """Write a purchase and return its id; raises `RateLimitedError`, `AlreadySubscribedError`."""
+    def create(self, user_id: UUID, offer: Offer, *, per_hour: int) -> NewPurchase:
+        """Write a purchase; raises `RateLimitedError`, `AlreadySubscribedError`."""
         row = self._database.one(
             "select * from backend.create_purchase(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (
@@ -73,8 +81,7 @@ class PurchaseStore:
             )
         if row["outcome"] == "already_subscribed":
             raise AlreadySubscribedError("A plan is changed in the billing portal.")
-        purchase_id: UUID = row["purchase_id"]
-        return purchase_id
+        return NewPurchase(row["purchase_id"], row["is_first_plan"])
 
     def attach_session(self, purchase_id: UUID, session_id: str) -> None:
         """Note the Checkout Session of a purchase."""

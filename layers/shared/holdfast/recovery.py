@@ -1,7 +1,7 @@
 """
 What ends a generation that does not end by itself, in the database: replays, cancels, leases and the sweep's look.
 
-One method for each SQL function of `0015_recovery_functions.sql`.
+One method for each SQL function of `0019_recovery_functions.sql`.
 """
 
 from __future__ import annotations

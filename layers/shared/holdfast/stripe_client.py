@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -36,11 +35,10 @@ class CheckoutOrder:
 
 @dataclass(frozen=True)
 class CheckoutSession:
-    """A new Checkout Session: the page to send the user to, until it expires."""
+    """A new Checkout Session: the page to send the user to."""
 
     id: str
     url: str
-    expires_at: datetime
 
 
 class CustomerGoneError(Exception):
@@ -117,9 +115,7 @@ class StripeBilling:
             )
         if session.url is None:
             raise ProviderError(reason="stripe: a session without a URL")
-        return CheckoutSession(
-            session.id, session.url, datetime.fromtimestamp(session.expires_at, UTC)
-        )
+        return CheckoutSession(session.id, session.url)
 
     def create_customer(self, user_id: UUID, number: int) -> str:
         """Return the id of the user's `number`th customer, a new one unless it was just made."""

@@ -156,18 +156,18 @@ class StripeReader:
         params: Any = {"status": "paid", "payment": payment}
         return _payments(_pages(lambda: self._v1.invoice_payments.list(params)))
 
-    def subscriptions(self, window: Window) -> Iterator[str]:
-        """Yield the ids of the subscriptions that began in the window, ended ones too."""
+    def subscriptions(self, window: Window) -> Iterator[SubscriptionState]:
+        """Yield the subscriptions that began in the window, ended ones too."""
         params: Any = {"status": "all", **_within(window)}
-        return (found["id"] for found in _pages(lambda: self._v1.subscriptions.list(params)))
+        return map(read_subscription, _pages(lambda: self._v1.subscriptions.list(params)))
 
-    def refunds(self, window: Window) -> Iterator[str]:
-        """Yield the ids of the refunds of the window."""
-        return (found["id"] for found in _pages(lambda: self._v1.refunds.list(_within(window))))
+    def refunds(self, window: Window) -> Iterator[Reversal]:
+        """Yield the refunds of the window."""
+        return map(read_refund, _pages(lambda: self._v1.refunds.list(_within(window))))
 
-    def disputes(self, window: Window) -> Iterator[str]:
-        """Yield the ids of the disputes of the window."""
-        return (found["id"] for found in _pages(lambda: self._v1.disputes.list(_within(window))))
+    def disputes(self, window: Window) -> Iterator[Reversal]:
+        """Yield the disputes of the window."""
+        return map(read_dispute, _pages(lambda: self._v1.disputes.list(_within(window))))
 
     def prices(self) -> Iterator[PriceState]:
         """Yield the active prices."""

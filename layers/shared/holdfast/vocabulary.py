@@ -9,9 +9,15 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 CREDIT_DECIMALS = 3
 """A credit is spendable in thousandths (`numeric(14,3)` in SQL)."""
+
+ItemId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+"""The name of a pack, a plan, a preset: what the files beside the code call it."""
 
 _SMALLEST = Decimal(1).scaleb(-CREDIT_DECIMALS)
 _PLAIN_NUMBER = re.compile(r"-?[0-9]{1,11}(\.[0-9]{1,20})?", re.ASCII)
@@ -42,11 +48,6 @@ class ProviderStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
-
-    @property
-    def is_final(self) -> bool:
-        """Say whether the provider will not change it again."""
-        return self in (self.SUCCEEDED, self.FAILED, self.CANCELED)
 
 
 class MediaKind(StrEnum):

@@ -19,7 +19,9 @@ from holdfast.stripe_objects import (
     PaidInvoice,
     PriceState,
     ProductState,
+    Reversal,
     SessionState,
+    SubscriptionState,
     deleted_price,
     read_invoice,
     read_invoice_payment,
@@ -91,12 +93,7 @@ class StripeApplier:
         """Mirror a subscription."""
         ticket = self._billing.take_ticket()
         found = _known(self._reader.subscription(subscription_id))
-        outcome = self._billing.record_subscription(event, ticket, found)
-        if outcome is Outcome.PARKED and found.price_id is not None:
-            # its price may be older than our webhook
-            self.price(found.price_id)
-            outcome = self._billing.record_subscription(event, ticket, found)
-        return outcome
+        return self._record_subscription(event, ticket, found)
 
     def refund(self, refund_id: str, event: StripeEvent | None = None) -> Outcome:
         """Let the credits follow a refund."""
@@ -119,9 +116,16 @@ class StripeApplier:
             self.product(found.product_id)
         return outcome
 
-    def listed_price(self, price: PriceState, ticket: int) -> Outcome:
-        """Mirror a price that a list held; the ticket was taken before the list was asked for."""
-        return self._billing.record_price(None, ticket, price)
+    def listed(self, ticket: int, found: PriceState | SubscriptionState | Reversal) -> Outcome:
+        """Apply what a list held; the ticket was taken before the list was asked for."""
+        match found:
+            case PriceState():
+                return self._billing.record_price(None, ticket, found)
+            case SubscriptionState():
+                outcome = self._record_subscription(None, ticket, found)
+            case Reversal():
+                outcome = self._billing.record_reversal(None, ticket, found)
+        return self._told(outcome, found.id)
 
     def product(self, product_id: str, event: StripeEvent | None = None) -> Outcome:
         """Mirror a product."""
@@ -130,6 +134,16 @@ class StripeApplier:
             id=product_id, name=None, active=False, deleted=True
         )
         return self._billing.record_product(event, ticket, found)
+
+    def _record_subscription(
+        self, event: StripeEvent | None, ticket: int, found: SubscriptionState
+    ) -> Outcome:
+        outcome = self._billing.record_subscription(event, ticket, found)
+        if outcome is Outcome.PARKED and found.price_id is not None:
+            # its price may be older than our webhook
+            self.price(found.price_id)
+            outcome = self._billing.record_subscription(event, ticket, found)
+        return outcome
 
     def _apply_session(self, event: StripeEvent) -> Outcome:
         session = (

@@ -22,7 +22,7 @@ from holdfast.babysea_models import (
     NotCancelable,
     Unknown,
 )
-from holdfast.errors import ProviderError, ProviderUnavailableError
+from holdfast.errors import HoldfastError, ProviderError, ProviderUnavailableError
 from holdfast.generations import GenerationStore, ProviderResult
 from holdfast.observability import count, logger
 from holdfast.recovery import RecoveryStore
@@ -60,9 +60,7 @@ class ProviderInquiry:
         record = self._provider.get_generation(provider_generation_id)
         if record is None:
             # asked by its own id it knows nothing of it: nothing can arrive any more
-            self._recovery.abandon(generation_id, "unknown_to_provider")
-            logger().error("unknown to the provider", generation_id=generation_id)
-            count("Sweep.Abandoned")
+            self.abandon(generation_id, "unknown_to_provider")
             return None
         return self._record(
             generation_id,
@@ -103,6 +101,20 @@ class ProviderInquiry:
             case _:
                 assert_never(outcome)
 
+    def try_stop(self, generation_id: UUID, provider_generation_id: str) -> GenerationStatus | None:
+        """Do what `stop` does, and return None also when it fails: the wish is kept, the sweep asks again."""
+        try:
+            return self.stop(generation_id, provider_generation_id)
+        except HoldfastError as trouble:
+            logger().warning("cancel unanswered", generation_id=generation_id, reason=str(trouble))
+            return None
+
+    def abandon(self, generation_id: UUID, code: str) -> None:
+        """Refund what the provider was asked about in vain, and tell the operator; what has ended stays as it is."""
+        if self._recovery.abandon(generation_id, code):
+            logger().error("generation given up", generation_id=generation_id, error_code=code)
+            count("GivenUp")
+
     def find(self, request: str, model: str, age_seconds: float) -> list[str]:
         """
         Return the provider's ids of what may be this request, by its inputs and its time.
@@ -124,8 +136,8 @@ class ProviderInquiry:
                 if record.model_identifier == model and _is_same(record, wanted, since)
             ]
             if len(page.generations) < _PAGE:
-                break
-        return found
+                return found
+        raise ProviderUnavailableError(reason="provider: its list is too long to read")
 
     def _record(self, generation_id: UUID, result: ProviderResult) -> GenerationStatus | None:
         recorded = self._generations.record_provider_state(generation_id, result)

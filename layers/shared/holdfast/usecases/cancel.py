@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from holdfast.errors import HoldfastError, NotCancelableError, NotFoundError
-from holdfast.observability import count, logger
+from holdfast.errors import NotCancelableError, NotFoundError
+from holdfast.observability import count
 from holdfast.recovery import CancelRequestOutcome, RecoveryStore
 from holdfast.usecases.ask_provider import ProviderInquiry
 from holdfast.views import CancelView
@@ -34,20 +34,12 @@ class Canceler:
         if wish.outcome is CancelRequestOutcome.NOT_CANCELABLE:
             raise _too_late(status)
         if wish.outcome is CancelRequestOutcome.CANCEL_REQUESTED and wish.provider_generation_id:
-            status = self._ask(generation_id, wish.provider_generation_id) or status
+            status = self._inquiry.try_stop(generation_id, wish.provider_generation_id) or status
         if status is GenerationStatus.CANCELED:
             return CancelView(id=generation_id, status=status, outcome="canceled")
         if status.is_final or status is GenerationStatus.STORING:
             raise _too_late(status)
         return CancelView(id=generation_id, status=status, outcome="cancel_requested")
-
-    def _ask(self, generation_id: UUID, provider_generation_id: str) -> GenerationStatus | None:
-        try:
-            return self._inquiry.stop(generation_id, provider_generation_id)
-        except HoldfastError as trouble:
-            # the wish is kept, the sweep asks again
-            logger().warning("cancel unanswered", generation_id=generation_id, reason=str(trouble))
-            return None
 
 
 def _too_late(status: GenerationStatus) -> NotCancelableError:

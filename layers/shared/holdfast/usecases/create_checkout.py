@@ -172,14 +172,19 @@ class Checkout:
         *,
         trial_days: int = 0,
     ) -> CheckoutView:
-        purchase_id = self._purchases.create(user_id, offer, per_hour=self._per_hour)
+        purchase = self._purchases.create(user_id, offer, per_hour=self._per_hour)
         order = CheckoutOrder(
-            purchase_id, user_id, price.price_id, offer.kind == "plan", trial_days
+            purchase.id,
+            user_id,
+            price.price_id,
+            is_plan=offer.kind == "plan",
+            # one trial a user: a canceled one must not begin again
+            trial_days=trial_days if purchase.is_first_plan else 0,
         )
         session = self._with_customer(
             user_id, lambda customer_id: self._stripe.create_session(order, customer_id, *urls)
         )
-        self._purchases.attach_session(purchase_id, session.id)
+        self._purchases.attach_session(purchase.id, session.id)
         count("Checkout.created")
         return CheckoutView(checkout_url=session.url, session_id=session.id)
 

@@ -38,7 +38,7 @@ from holdfast.vocabulary import GenerationStatus, MediaKind
 _CONTENT_POLICY = "BSE2006"
 _INPUT_FAMILY = "BSE2"
 _KEY_REUSED = "BSE2015"
-_OUT_OF_CREDITS = "provider_unavailable"
+_UNAVAILABLE = "provider_unavailable"
 _SHORTEST_WAIT_SECONDS = 15
 _LONGEST_WAIT_SECONDS = 300
 
@@ -115,7 +115,7 @@ class Dispatcher:
             case Refused():
                 result = Dispatched(GenerationStatus.QUEUED, doubt=outcome.code)
             case OperatorOutOfCredits():
-                result = self._out_of_credits(generation_id, is_replay=is_replay)
+                result = self._out_of_credits(generation_id, outcome.code, is_replay=is_replay)
             case Busy():
                 result = self._busy(generation_id, outcome, is_replay=is_replay)
             case Unknown():
@@ -136,32 +136,24 @@ class Dispatcher:
             )
             count("ProviderIdConflict")
         elif submitted.is_cancel_wanted:
-            status = self._stop(generation_id, provider_generation_id) or status
+            status = self._inquiry.try_stop(generation_id, provider_generation_id) or status
         elif status is GenerationStatus.STORING:  # its callback was quicker than this answer
             self._queue.send(generation_id)
         return Dispatched(status or GenerationStatus.PROCESSING)
-
-    def _stop(self, generation_id: UUID, provider_generation_id: str) -> GenerationStatus | None:
-        try:
-            return self._inquiry.stop(generation_id, provider_generation_id)
-        except HoldfastError as trouble:
-            # the wish is kept, the sweep asks again
-            logger().warning("cancel unanswered", generation_id=generation_id, reason=str(trouble))
-            return None
 
     def _refused(self, generation_id: UUID, code: str, message: str | None) -> Dispatched:
         self._generations.mark_refused(generation_id, code, message)
         return Dispatched(GenerationStatus.FAILED, _refusal(code))
 
-    def _out_of_credits(self, generation_id: UUID, *, is_replay: bool) -> Dispatched:
+    def _out_of_credits(self, generation_id: UUID, code: str, *, is_replay: bool) -> Dispatched:
         seconds = self._intake.close(generation_id)
         logger().error(
             "the operator's account at the provider is out of credits", closed_seconds=seconds
         )
         if is_replay:
-            return Dispatched(GenerationStatus.QUEUED, doubt="BSE1004")
-        self._generations.mark_refused(generation_id, _OUT_OF_CREDITS, None)
-        return Dispatched(GenerationStatus.FAILED, _refusal(_OUT_OF_CREDITS, seconds))
+            return Dispatched(GenerationStatus.QUEUED, doubt=code)
+        self._generations.mark_refused(generation_id, _UNAVAILABLE, None)
+        return Dispatched(GenerationStatus.FAILED, _refusal(_UNAVAILABLE, seconds))
 
     def _busy(self, generation_id: UUID, busy: Busy, *, is_replay: bool) -> Dispatched:
         if is_replay:
@@ -184,7 +176,7 @@ def _refusal(code: str, retry_after: int | None = None) -> HoldfastError:
         return InvalidRequestError(
             f"The provider refuses this request ({code}). No credits were charged."
         )
-    if code == _OUT_OF_CREDITS:
+    if code == _UNAVAILABLE:
         return UnavailableError(
             "Generation is not available now. No credits were charged.", retry_after=retry_after
         )

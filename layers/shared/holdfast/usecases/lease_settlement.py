@@ -7,6 +7,7 @@ before it begins, because a worker that dies of it cannot count.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from holdfast.errors import HoldfastError, UnavailableError
@@ -14,7 +15,7 @@ from holdfast.observability import count, logger
 from holdfast.recovery import LeaseOutcome, RecoveryStore
 from holdfast.usecases.settle_generation import GenerationSettler
 
-LEASE_SECONDS = 130
+LEASE_SECONDS = 190
 """A little longer than the function may run."""
 
 
@@ -25,9 +26,16 @@ class LeasedSettler:
         self._recovery = recovery
         self._settler = settler
 
-    def settle(self, generation_id: UUID, message_id: str, *, give_up: bool = False) -> None:
+    def settle(
+        self,
+        generation_id: UUID,
+        message_id: str,
+        *,
+        give_up: bool = False,
+        has_time: Callable[[], bool] = lambda: True,
+    ) -> None:
         """
-        Settle one generation, unless somebody else does.
+        Settle one generation, unless somebody else does; no file is begun once `has_time` says no.
 
         Raises what went wrong, so that the message comes back. A poisoned generation is not tried: its reservation
         stays open until the operator decides.
@@ -41,7 +49,7 @@ class LeasedSettler:
             logger().info("nothing to settle", generation_id=generation_id, outcome=leased)
             return
         try:
-            self._settler.settle(generation_id, give_up=give_up)
+            self._settler.settle(generation_id, give_up=give_up, has_time=has_time)
         except UnavailableError as trouble:
             self._give_back(generation_id, message_id, trouble, is_failure=False)
             raise

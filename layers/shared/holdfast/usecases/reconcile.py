@@ -17,7 +17,7 @@ from holdfast.billing import Outcome
 from holdfast.errors import ProviderError, UnavailableError
 from holdfast.observability import count, logger, report
 from holdfast.reconciliation import ParkedEvent, ReconciliationStore
-from holdfast.stripe_events import ObjectKind
+from holdfast.stripe_objects import PriceState, Reversal, SubscriptionState
 from holdfast.stripe_reader import StripeReader, Window
 from holdfast.usecases.apply_stripe import StripeApplier
 
@@ -30,6 +30,9 @@ LATE = timedelta(days=14)
 
 _GIVE_UP = timedelta(days=30)
 """How far back Stripe tells of an event."""
+_FIRST_STEP = timedelta(minutes=15)
+_BEHIND = timedelta(hours=6)
+"""A pass that begins so far back has something to catch up with; an hour of such passes is alarming."""
 _ALARM_SECONDS = 3600
 _REREAD_SECONDS = 86_400
 _DRIP_BATCH = 200
@@ -53,11 +56,7 @@ class _OutOfTimeError(Exception):
 
 
 class Reconciler:
-    """
-    Compare with Stripe. Several may run at once: each claims its own work.
-
-    `step` is how much time is compared before the cursor moves on: what was made in it has to fit into one run.
-    """
+    """Compare with Stripe. Several may run at once: each claims its own work."""
 
     def __init__(
         self,
@@ -66,14 +65,12 @@ class Reconciler:
         applier: StripeApplier,
         *,
         every_seconds: int,
-        step: timedelta = timedelta(days=1),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._reader = reader
         self._applier = applier
         self._every_seconds = every_seconds
-        self._step = step
         self._now = now
         self._retried = 0
         self._repaired = 0
@@ -112,17 +109,15 @@ class Reconciler:
         Raises `UnavailableError` when Stripe or the database is away; what was compared by then stays.
         """
         before = self._repaired
-        ticket = self._applier.ticket()
-        prices = self._reader.prices()
-        self._each(prices, lambda price: self._applier.listed_price(price, ticket), has_time)
         reader, applier = self._reader, self._applier
+        self._each(reader.prices(), self._listed(), has_time)
         self._each(reader.undelivered_events(window), applier.event, has_time)
         self._each(reader.sessions(window), applier.session, has_time)
-        self._each(reader.subscriptions(window), self._state(ObjectKind.SUBSCRIPTION), has_time)
+        self._each(reader.subscriptions(window), self._listed(), has_time)
         self._each(reader.paid_invoices(window), applier.invoice, has_time)
         self._each(reader.invoice_payments(window), applier.invoice_payment, has_time)
-        self._each(reader.refunds(window), self._state(ObjectKind.REFUND), has_time)
-        self._each(reader.disputes(window), self._state(ObjectKind.DISPUTE), has_time)
+        self._each(reader.refunds(window), self._listed(), has_time)
+        self._each(reader.disputes(window), self._listed(), has_time)
         return self._repaired - before
 
     def _retry_parked(self, has_time: HasTime) -> None:
@@ -160,22 +155,29 @@ class Reconciler:
         self._each(unfinished, lambda found: self._applier.state(*found), has_time)
 
     def _pass(self, name: str, lag: timedelta, has_time: HasTime) -> None:
-        """Compare, a step at a time, what was made between the last pass and `lag` ago."""
+        """
+        Compare, a step at a time, what was made between the last pass and `lag` ago.
+
+        The first step is short and each is twice the one before, so that a run that cannot get through has come further
+        all the same.
+        """
         until = self._now()
         since = self._store.claim(
             name, every_seconds=self._every_seconds, lease_seconds=LEASE_SECONDS
         )
         if since is None:
             return
+        count("Reconcile.Behind", int(until - since > _BEHIND))
+        start, step = since - OVERLAP, _FIRST_STEP
         while since < until:
-            step_end = min(since + self._step, until)
-            self.compare(Window(since - OVERLAP - lag, step_end - lag), has_time)
-            self._store.advance(name, step_end)
-            since = step_end
+            since = min(since + step, until)
+            self.compare(Window(start - lag, since - lag), has_time)
+            self._store.advance(name, since)
+            start, step = since, 2 * step
         self._store.finish(name, until)
 
-    def _state(self, kind: ObjectKind) -> Callable[[str], Outcome]:
-        return lambda object_id: self._applier.state(kind, object_id)
+    def _listed(self) -> Callable[[PriceState | SubscriptionState | Reversal], Outcome]:
+        return partial(self._applier.listed, self._applier.ticket())
 
     def _each(self, found: Iterable[T], apply: Callable[[T], Outcome], has_time: HasTime) -> None:
         """Apply each; one that cannot be applied is reported and must not hold up all that come after it."""

@@ -199,14 +199,14 @@ class RecoverySweep:
             return
         if dispatched.is_unsent:
             if generation.age_seconds >= self._patience.deadline(generation.kind):
-                self._abandon(generation, "provider_overloaded")
+                self._inquiry.abandon(generation.generation_id, "provider_overloaded")
         elif not (dispatched.is_key_reused and self._adopt(generation)):
             self._postpone(generation, dispatched.doubt)
 
     def _search(self, generation: StuckGeneration) -> None:
         """Nobody ever got an id for it, and replaying now could start a second job: look it up."""
         if not self._adopt(generation):
-            self._abandon(generation, "never_submitted")
+            self._inquiry.abandon(generation.generation_id, "never_submitted")
 
     def _adopt(self, generation: StuckGeneration) -> bool:
         for provider_id in self._inquiry.find(
@@ -226,14 +226,7 @@ class RecoverySweep:
 
     def _give_up_if_hopeless(self, generation: StuckGeneration) -> None:
         if generation.age_seconds >= self._patience.give_up:
-            self._abandon(generation, "provider_unreachable")
-
-    def _abandon(self, generation: StuckGeneration, code: str) -> None:
-        if self._recovery.abandon(generation.generation_id, code):
-            logger().error(
-                "generation given up", generation_id=generation.generation_id, error_code=code
-            )
-            count("Sweep.Abandoned")
+            self._inquiry.abandon(generation.generation_id, "provider_unreachable")
 
     def _postpone(
         self, generation: StuckGeneration, error: str | None = None, *, is_failure: bool = False

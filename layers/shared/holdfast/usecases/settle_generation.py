@@ -8,14 +8,19 @@ between two files loses nothing, and nobody is charged for more, or less, than t
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from uuid import UUID
 
 from holdfast.errors import StoragePermanentError, UnavailableError
 from holdfast.generations import CompleteOutcome, GenerationStore, Settlement, StoredOutput
 from holdfast.observability import count, logger
-from holdfast.output_copier import Copied, Lost, OutputCopier, Retry
+from holdfast.output_copier import COPY_SECONDS, Copied, Lost, OutputCopier, Retry
 from holdfast.storage import StorageSigner, output_folder, output_path
 from holdfast.vocabulary import GenerationStatus
+
+_GIVEN_UP = "output_given_up"
+FILE_SECONDS = COPY_SECONDS + 35
+"""The longest that one file takes: fetched, its last bytes waited for, and stored."""
 
 _OUTPUT_NAME = re.compile(r"(\d{1,3})\.[a-z0-9]+", re.ASCII)
 
@@ -35,12 +40,19 @@ class GenerationSettler:
         self._copier = copier
         self._storage = storage
 
-    def settle(self, generation_id: UUID, *, give_up: bool = False) -> CompleteOutcome:
+    def settle(
+        self,
+        generation_id: UUID,
+        *,
+        give_up: bool = False,
+        has_time: Callable[[], bool] = lambda: True,
+    ) -> CompleteOutcome:
         """
-        Store and settle one generation.
+        Store and settle one generation; no file is begun once `has_time` says no.
 
-        Raises `UnavailableError` when a file could not be had or stored this time; then nothing is
-        settled and the message comes back. With `give_up` it counts as lost instead.
+        Raises `UnavailableError` when a file could not be had or stored this time, or was not begun;
+        then nothing is settled and the message comes back. With `give_up` a file that was tried
+        counts as lost instead.
         """
         settlement = self._generations.settlement(generation_id)
         if settlement is None:
@@ -51,16 +63,19 @@ class GenerationSettler:
                 if settlement.status.is_final
                 else CompleteOutcome.NOT_READY
             )
-        stored, lost = self._store(settlement, give_up=give_up)
+        stored, lost = self._store(settlement, give_up=give_up, has_time=has_time)
         outcome = self._generations.complete(generation_id, stored, lost)
         logger().info(
             "generation settled", generation_id=generation_id, outcome=outcome, stored=len(stored)
         )
         count(f"Settlement.{outcome}")
+        if lost == _GIVEN_UP and outcome in (CompleteOutcome.SUCCEEDED, CompleteOutcome.FAILED):
+            logger().error("generation given up", generation_id=generation_id, error_code=lost)
+            count("GivenUp")
         return outcome
 
     def _store(
-        self, settlement: Settlement, *, give_up: bool
+        self, settlement: Settlement, *, give_up: bool, has_time: Callable[[], bool]
     ) -> tuple[list[StoredOutput], str | None]:
         """Return the stored outputs and, if some are lost for good, the last reason why."""
         there = self._stored_before(settlement)
@@ -71,6 +86,9 @@ class GenerationSettler:
             if n in there:
                 stored.append(there[n])
                 continue
+            if not has_time():
+                # being killed would count as a failure, and slow files are none
+                raise UnavailableError(reason=f"no time left for output {n}")
             copied = self._copier.copy(url, settlement.kind)
             if isinstance(copied, Retry):
                 # the others first: their files may be gone by the next time
@@ -94,7 +112,7 @@ class GenerationSettler:
             # an upload may have arrived although its answer did not: who can open a file is charged for it
             there = self._stored_before(settlement)
             stored = [there[n] for n in sorted(there) if n < settlement.output_count]
-            lost = "output_given_up"
+            lost = _GIVEN_UP
         elif later:
             raise UnavailableError(reason=", ".join(later))
         return stored, lost
