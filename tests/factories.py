@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
+from holdfast.usecases.lease_settlement import LEASE_SECONDS
 from tests.database import TestDatabase
 
 Amount = Decimal | int | str
@@ -372,7 +373,7 @@ class Backend:
         """Call `backend.request_stop`."""
         self.calls.execute("select backend.request_stop(%s, %s)", (generation, reason))
 
-    def lease(self, generation: UUID, owner: str = "message", seconds: int = 190) -> str:
+    def lease(self, generation: UUID, owner: str = "message", seconds: int = LEASE_SECONDS) -> str:
         """Call `backend.begin_settlement`."""
         return str(
             self._value("select backend.begin_settlement(%s, %s, %s)", generation, owner, seconds)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from holdfast.usecases.lease_settlement import LEASE_SECONDS
 from tests.clock import Clock
 from tests.factories import Backend, Balance, new_user
 
@@ -46,7 +47,7 @@ class TestSettleWorker:
         generation, _ = backend.storing()
         assert backend.lease(generation, "m1") == "leased"
         assert backend.lease(generation, "m2") == "busy"
-        clock.advance(seconds=129)
+        clock.advance(seconds=LEASE_SECONDS - 1)
         assert backend.lease(generation, "m2") == "busy"
         clock.advance(seconds=1)
         assert backend.lease(generation, "m2") == "leased"

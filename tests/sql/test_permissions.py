@@ -158,6 +158,7 @@ INTERNAL = {
     "backend.link_payment(text,text,bigint,text)",
     "backend.live_subscription(uuid)",
     "backend.lock(text,text[])",
+    "backend.mailbox(text)",
     "backend.month_key(plan_periods,integer)",
     "backend.open_gate(jsonb)",
     "backend.payer(text,text)",
