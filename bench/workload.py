@@ -138,6 +138,26 @@ SEARCHES: dict[str, LiteralString] = {
     "tuned": "select * from tuned.find_stuck(interval '2 minutes', 100)",
 }
 
+
+def _peer_checks(design: LiteralString) -> tuple[tuple[str, str, LiteralString], ...]:
+    """Return what must hold of a design that has a table of balances and one of entries."""
+    return (
+        (
+            f"{design}: every pair pgbench was told of is charged once",
+            design,
+            f"""select count(*) = %(pairs)s, count(*) || ' charges for %(pairs)s pairs'
+                  from {design}.entries where type = 'charge'""",
+        ),
+        (
+            f"{design}: the sum of balances is what was granted less what was charged",
+            design,
+            f"""select sum(balance) = 200000000 * %(accounts)s::numeric - 1.250 * %(pairs)s,
+                       sum(balance) || ', granted ' || 200000000 * %(accounts)s::numeric
+                  from {design}.balances""",
+        ),
+    )
+
+
 CHECKS: tuple[tuple[str, str, LiteralString], ...] = (
     (
         "ours: every pair pgbench was told of is charged once, and nothing else",
@@ -158,31 +178,7 @@ CHECKS: tuple[tuple[str, str, LiteralString], ...] = (
         "ours",
         "select count(*) = 0, count(*) || ' violations' from ledger.audit()",
     ),
-    (
-        "usual: every pair pgbench was told of is charged once",
-        "usual",
-        """select count(*) = %(pairs)s, count(*) || ' charges for %(pairs)s pairs'
-             from usual.entries where type = 'charge'""",
-    ),
-    (
-        "usual: the sum of balances is what was granted less what was charged",
-        "usual",
-        """select sum(balance) = 200000000 * %(accounts)s::numeric - 1.250 * %(pairs)s,
-                  sum(balance) || ', granted ' || 200000000 * %(accounts)s::numeric
-             from usual.balances""",
-    ),
-    (
-        "tuned: every pair pgbench was told of is charged once",
-        "tuned",
-        """select count(*) = %(pairs)s, count(*) || ' charges for %(pairs)s pairs'
-             from tuned.entries where type = 'charge'""",
-    ),
-    (
-        "tuned: the sum of balances is what was granted less what was charged",
-        "tuned",
-        """select sum(balance) = 200000000 * %(accounts)s::numeric - 1.250 * %(pairs)s,
-                  sum(balance) || ', granted ' || 200000000 * %(accounts)s::numeric
-             from tuned.balances""",
-    ),
+    *_peer_checks("usual"),
+    *_peer_checks("tuned"),
 )
 """Name, database, and a statement that says whether it holds and what was found."""

@@ -28,6 +28,8 @@ declare
   s record;
   v_user uuid;
   v_price backend.prices;
+  v_known public.subscriptions;
+  v_off_catalog boolean;
 begin
   select * into s from jsonb_to_record(p_subscription) as r (
     id text, customer_id text, user_id text, price_id text, status text, current_period_start text,
@@ -42,20 +44,16 @@ begin
     return backend.close_gate(p_event, 'unknown_status');
   end if;
   v_user := backend.payer(s.customer_id, s.id);
+  perform backend.lock('subscriptions of', array[v_user::text]);  -- or two at once would not see each other
   select * into v_price from backend.prices where id = s.price_id;
-  if v_price.id is not null and v_price.kind is distinct from 'plan'
-     and exists (select from public.subscriptions where id = s.id) then
-    -- ours, moved by hand to a price of no plan: it keeps its plan's name here, and must be seen to end
-    update public.subscriptions o
-       set status = s.status, current_period_start = backend.at(s.current_period_start),
-           current_period_end = backend.at(s.current_period_end),
-           cancel_at_period_end = coalesce(s.cancel_at_period_end, false), cancel_at = backend.at(s.cancel_at),
-           canceled_at = backend.at(s.canceled_at), ended_at = backend.at(s.ended_at),
-           ticket = p_ticket, updated_at = ledger.clock()
-     where o.id = s.id and p_ticket > o.ticket
-       and (o.status not in ('canceled', 'incomplete_expired') or o.status = s.status);
-    return backend.close_gate(p_event, case when not found then 'stale'
-      when s.status in ('canceled', 'incomplete_expired') then 'recorded' else 'off_catalog' end);
+  select * into v_known from public.subscriptions where id = s.id;
+  v_off_catalog := v_known.id is not null and v_price.id is not null and v_price.kind is distinct from 'plan';
+  if v_off_catalog then
+    -- ours, moved by hand to a price of no plan: it keeps its plan here, and must be seen to end
+    v_price.kind := 'plan';
+    v_price.item_id := v_known.plan_id;
+    v_price.interval := v_known.interval;
+    s.price_id := v_known.price_id;
   end if;
   if v_price.id is not null and v_price.kind is distinct from 'plan' or v_user is null and s.user_id is null
      and v_price.id is null then
@@ -64,7 +62,6 @@ begin
     return backend.close_gate(p_event, 'parked');
   end if;
 
-  perform backend.lock('subscriptions of', array[v_user::text]);  -- or two at once would not see each other
   insert into public.subscriptions as o
       (id, user_id, customer_id, plan_id, price_id, interval, status, current_period_start, current_period_end,
        cancel_at_period_end, cancel_at, canceled_at, ended_at, ticket, created_at, updated_at)
@@ -85,7 +82,9 @@ begin
     return backend.close_gate(p_event, 'stale');
   end if;
   return backend.close_gate(p_event, case
-    when s.status not in ('canceled', 'incomplete_expired') and exists (
+    when s.status in ('canceled', 'incomplete_expired') then 'recorded'
+    when v_off_catalog then 'off_catalog'
+    when exists (
       select from public.subscriptions
        where user_id = v_user and id <> s.id and status not in ('canceled', 'incomplete_expired'))
     then 'recorded_second' else 'recorded' end);

@@ -6,7 +6,6 @@ import io
 import itertools
 import secrets
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any, LiteralString, Self
 from uuid import uuid4
 
@@ -71,12 +70,7 @@ class Place:
         self.calm()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
     def new_email(self) -> str:

@@ -170,16 +170,20 @@ def test_renewal_that_fails(buyer: Visitor) -> None:
     expect(figures(buyer)).not_to_contain_text(NOT_PAID)
 
 
-def test_owed(buyer: Visitor) -> None:
-    """Spent credits whose payment went back are owed: the page says so, and why nothing can be made until then."""
+def gets_money_back_for_what_is_spent(buyer: Visitor) -> None:
+    """Buy a pack, spend a little of it, and have the whole payment refunded."""
     press(buyer, STARTER)
     buyer.pay()
     buyer.balance("10")
     buyer.go("Create")
     buyer.is_ready(buyer.generate("bought and spent"))
     expect(buyer.page.locator("#balance")).not_to_contain_text("owed")
-
     at_stripe(buyer, "refund", bought(buyer)["stripe_payment_intent_id"])
+
+
+def test_owed(buyer: Visitor) -> None:
+    """Spent credits whose payment went back are owed: the page says so, and why nothing can be made until then."""
+    gets_money_back_for_what_is_spent(buyer)
     buyer.page.reload()
 
     buyer.balance("0")
@@ -194,12 +198,7 @@ def test_owed(buyer: Visitor) -> None:
 
 def test_debt_paid(buyer: Visitor) -> None:
     """What is owed stands beside the balance and is paid by the next credits."""
-    press(buyer, STARTER)
-    buyer.pay()
-    buyer.balance("10")
-    buyer.go("Create")
-    buyer.is_ready(buyer.generate("bought and spent"))
-    at_stripe(buyer, "refund", bought(buyer)["stripe_payment_intent_id"])
+    gets_money_back_for_what_is_spent(buyer)
     buyer.go("Credits")
     expect(figure(buyer, "Owed")).to_have_text("0.005")
     expect(buyer.page.get_by_label("Ledger entries")).to_contain_text("Taken back")

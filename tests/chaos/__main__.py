@@ -6,12 +6,12 @@ Runs the seeds from SEED on, says what happened, and shows the smallest schedule
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter
 
 from local.postgres import local_postgres
+from tests.campaign_command import campaign_arguments, failed_seeds, since
 from tests.chaos.campaign import Campaign
 from tests.chaos.defects import DEFECTS, defective
 from tests.chaos.report import failure
@@ -22,7 +22,7 @@ _FAILURES_SHOWN = 3
 
 def main() -> int:
     """Run the campaign; return 1 if a run failed."""
-    arguments = _arguments()
+    arguments = campaign_arguments("python -m tests.chaos", __doc__, runs=200, defects=DEFECTS)
     begun = time.monotonic()
     faults: Counter[str] = Counter()
     states: Counter[str] = Counter()
@@ -51,35 +51,21 @@ def main() -> int:
                 print("\n".join(result.trail))
             done = seed - arguments.seed + 1
             if done % 100 == 0:
-                print(f"{done} runs, {len(failed)} failed, {_since(begun)}", flush=True)
+                print(f"{done} runs, {len(failed)} failed, {since(begun)}", flush=True)
     print(
         f"{arguments.runs} runs from seed {arguments.seed}: {len(failed)} failed.",
         f"{steps} steps, {sum(states.values())} generations ({_listed(states)}),",
-        f"{sum(faults.values())} faults, {_since(begun)}.",
+        f"{sum(faults.values())} faults, {since(begun)}.",
     )
     print(f"faults: {_listed(faults)}")
     print(f"billed by the provider and lost to its faults: {_listed(lost) or 'none'}")
     if failed:
-        told = [f"{seed} ({'; '.join(how)})" for seed, how in failed.items()]
-        print(f"failed seeds: {', '.join(told)}")
+        print(failed_seeds(failed))
     return 1 if failed else 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="the first seed")
-    parser.add_argument("--runs", type=int, default=200, help="how many seeds")
-    parser.add_argument("--trail", action="store_true", help="print the whole trail")
-    parser.add_argument("--defect", choices=DEFECTS, help="break the product in this way first")
-    return parser.parse_args()
 
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common())
-
-
-def _since(begun: float) -> str:
-    return f"{time.monotonic() - begun:.0f} s"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Runs the seeds from SEED on, says what happened, and shows the first failure of 
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from collections import Counter
 from rich.console import Console
 
 from local.postgres import local_postgres
+from tests.campaign_command import campaign_arguments, failed_seeds, since
 from tests.chaos_stripe.campaign import Campaign
 from tests.chaos_stripe.defects import DEFECTS
 from tests.chaos_stripe.report import failure
@@ -26,7 +26,9 @@ console = Console(highlight=False, markup=False, soft_wrap=True)
 
 def main() -> int:
     """Run the campaign; return 1 if a run failed."""
-    arguments = _arguments()
+    arguments = campaign_arguments(
+        "python -m tests.chaos_stripe", __doc__, runs=20, defects=DEFECTS
+    )
     os.environ["POWERTOOLS_METRICS_DISABLED"] = "true"
     begun = time.monotonic()
     totals: Counter[str] = Counter()
@@ -44,28 +46,14 @@ def main() -> int:
                 console.print("\n".join(result.trail))
             done = seed - arguments.seed + 1
             if done % 50 == 0:
-                console.print(f"{done} runs, {len(failed)} failed, {_since(begun)}")
+                console.print(f"{done} runs, {len(failed)} failed, {since(begun)}")
     console.print(
-        f"{arguments.runs} runs from seed {arguments.seed}: {len(failed)} failed, {_since(begun)}."
+        f"{arguments.runs} runs from seed {arguments.seed}: {len(failed)} failed, {since(begun)}."
     )
     console.print(", ".join(f"{count:,} {name}" for name, count in sorted(totals.items())))
     if failed:
-        told = [f"{seed} ({'; '.join(how)})" for seed, how in failed.items()]
-        console.print(f"failed seeds: {', '.join(told)}")
+        console.print(failed_seeds(failed))
     return 1 if failed else 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos_stripe", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="the first seed")
-    parser.add_argument("--runs", type=int, default=20, help="how many seeds")
-    parser.add_argument("--trail", action="store_true", help="print the whole trail")
-    parser.add_argument("--defect", choices=DEFECTS, help="break the product in this way first")
-    return parser.parse_args()
-
-
-def _since(begun: float) -> str:
-    return f"{time.monotonic() - begun:.0f} s"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Self
 
 import psycopg
@@ -48,12 +47,7 @@ class Explorer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._driver.close()
         self._connection.close()
 

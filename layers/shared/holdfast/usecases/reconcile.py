@@ -30,7 +30,8 @@ LATE = timedelta(days=14)
 
 _GIVE_UP = timedelta(days=30)
 """How far back Stripe tells of an event."""
-_FIRST_STEP = timedelta(minutes=15)
+_FIRST_STEP = timedelta(minutes=30)
+"""More than lies between two passes, so that one that has nothing to catch up with asks for each list once."""
 _BEHIND = timedelta(hours=6)
 """A pass that begins so far back has something to catch up with; an hour of such passes is alarming."""
 _ALARM_SECONDS = 3600
