@@ -265,22 +265,42 @@ COMMENT ON FUNCTION backend.at(p_unix text) IS 'The time Stripe means by a numbe
 
 -- Name: attach_checkout_session(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text) RETURNS text
+CREATE FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text, OUT outcome text, OUT rival_sessions text[]) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
+declare
+  v_purchase public.purchases;
 begin
+  select * into v_purchase from public.purchases where id = p_purchase;
+  -- one user's in turn, or two plans' sessions would not see each other
+  perform pg_advisory_xact_lock(hashtextextended('purchase:' || v_purchase.user_id::text, 0));
   update public.purchases
      set stripe_session_id = p_session_id, status = case status when 'created' then 'open' else status end
-   where id = p_purchase and coalesce(stripe_session_id, p_session_id) = p_session_id;
-  return case when found then 'attached' else 'not_found' end;
+   where id = p_purchase and coalesce(stripe_session_id, p_session_id) = p_session_id
+   returning * into v_purchase;
+  if not found then
+    outcome := 'not_found';
+  elsif v_purchase.kind = 'pack' or v_purchase.status <> 'open' then
+    outcome := 'attached';
+  elsif backend.live_subscription(v_purchase.user_id) is not null then
+    outcome := 'already_subscribed';  -- it began after create_purchase had looked
+  else
+    outcome := 'attached';
+    rival_sessions := array(
+      select p.stripe_session_id from public.purchases p
+       where p.user_id = v_purchase.user_id and p.kind = 'plan' and p.id <> v_purchase.id
+         and p.status in ('open', 'pending', 'paid')
+         and not exists (select from public.subscriptions s where s.id = p.stripe_subscription_id)
+       order by p.created_at, p.id);
+  end if;
 end $$;
 
-ALTER FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text) OWNER TO postgres;
+ALTER FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text, OUT outcome text, OUT rival_sessions text[]) OWNER TO postgres;
 
--- Name: FUNCTION attach_checkout_session(p_purchase uuid, p_session_id text); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION attach_checkout_session(p_purchase uuid, p_session_id text, OUT outcome text, OUT rival_sessions text[]); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text) IS 'Notes the payment session of a purchase. A webhook may have come first. Outcomes: attached, not_found.';
+COMMENT ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text, OUT outcome text, OUT rival_sessions text[]) IS 'Notes the payment session of a purchase. A webhook may have come first. rival_sessions are the user''s other sessions that are, or may yet become, a subscription we do not know of. Outcomes: attached, already_subscribed, not_found.';
 
 -- Name: begin_dispatch(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -1174,7 +1194,7 @@ COMMENT ON FUNCTION backend.forget_customer(p_customer_id text, p_event jsonb) I
 
 -- Name: get_account(uuid); Type: FUNCTION; Schema: backend; Owner: postgres
 
-CREATE FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) RETURNS record
+CREATE FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb, OUT has_billing boolean) RETURNS record
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1193,14 +1213,15 @@ CREATE FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT rese
     (select jsonb_build_object(
               'plan_id', s.plan_id, 'interval', s.interval, 'status', s.status,
               'current_period_end', s.current_period_end, 'cancel_at_period_end', s.cancel_at_period_end)
-       from public.subscriptions s where s.id = backend.live_subscription(p_user))
+       from public.subscriptions s where s.id = backend.live_subscription(p_user)),
+    exists (select from backend.customers c where c.user_id = p_user and c.stripe_customer_id is not null)
 $$;
 
-ALTER FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) OWNER TO postgres;
+ALTER FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb, OUT has_billing boolean) OWNER TO postgres;
 
--- Name: FUNCTION get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb); Type: COMMENT; Schema: backend; Owner: postgres
+-- Name: FUNCTION get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb, OUT has_billing boolean); Type: COMMENT; Schema: backend; Owner: postgres
 
-COMMENT ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) IS 'A user''s balance, the grants that have something left in spending order, and the plan; the plan is null without a subscription.';
+COMMENT ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb, OUT has_billing boolean) IS 'A user''s balance, the grants that have something left in spending order, and the plan; the plan is null without a subscription. has_billing says whether the billing portal has something to show.';
 
 -- Name: get_checkout(uuid, text); Type: FUNCTION; Schema: backend; Owner: postgres
 
@@ -5621,10 +5642,10 @@ REVOKE ALL ON FUNCTION backend.apply_result(p_generation uuid, p_status text, p_
 
 REVOKE ALL ON FUNCTION backend.at(p_unix text) FROM PUBLIC;
 
--- Name: FUNCTION attach_checkout_session(p_purchase uuid, p_session_id text); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION attach_checkout_session(p_purchase uuid, p_session_id text, OUT outcome text, OUT rival_sessions text[]); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text, OUT outcome text, OUT rival_sessions text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.attach_checkout_session(p_purchase uuid, p_session_id text, OUT outcome text, OUT rival_sessions text[]) TO holdfast_backend;
 
 -- Name: FUNCTION begin_dispatch(p_generation uuid, OUT outcome text, OUT is_replay boolean); Type: ACL; Schema: backend; Owner: postgres
 
@@ -5760,10 +5781,10 @@ GRANT ALL ON FUNCTION backend.finish_removal(p_kind text, p_id uuid) TO holdfast
 REVOKE ALL ON FUNCTION backend.forget_customer(p_customer_id text, p_event jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION backend.forget_customer(p_customer_id text, p_event jsonb) TO holdfast_backend;
 
--- Name: FUNCTION get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb); Type: ACL; Schema: backend; Owner: postgres
+-- Name: FUNCTION get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb, OUT has_billing boolean); Type: ACL; Schema: backend; Owner: postgres
 
-REVOKE ALL ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb) TO holdfast_backend;
+REVOKE ALL ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb, OUT has_billing boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION backend.get_account(p_user uuid, OUT available numeric, OUT reserved numeric, OUT owed numeric, OUT grants jsonb, OUT plan jsonb, OUT has_billing boolean) TO holdfast_backend;
 
 -- Name: FUNCTION get_checkout(p_user uuid, p_session_id text); Type: ACL; Schema: backend; Owner: postgres
 

@@ -442,8 +442,12 @@ class Backend:
         )
 
     def attach(self, purchase: UUID, session: str) -> str:
+        """Call `backend.attach_checkout_session` and return its outcome."""
+        return str(self.attached(purchase, session)["outcome"])
+
+    def attached(self, purchase: UUID, session: str) -> dict[str, Any]:
         """Call `backend.attach_checkout_session`."""
-        return str(self._value("select backend.attach_checkout_session(%s, %s)", purchase, session))
+        return self._row("select * from backend.attach_checkout_session(%s, %s)", purchase, session)
 
     def open_purchase(
         self,

@@ -85,6 +85,7 @@ WORDS: dict[str, Any] = {
     "generation_id": JOB,
     "generation_status": "succeeded",
     "generation_type": "photo",
+    "has_billing": True,
     "id": JOB,
     "input_images_max": 0,
     "interval": "month",

@@ -306,10 +306,13 @@ export interface components {
         /**
          * AccountView
          * @description A user's credits; `grants` in the order they are spent, `plan` null without one.
+         *
+         *     `has_billing` says whether POST /billing-portal has a page for them.
          */
         AccountView: {
             available: string;
             grants: components["schemas"]["GrantView"][];
+            has_billing: boolean;
             low_balance_credits: string;
             owed: string;
             plan: components["schemas"]["PlanView"] | null;
@@ -1315,6 +1318,7 @@ export interface operations {
                      *           "source": "pack"
                      *         }
                      *       ],
+                     *       "has_billing": true,
                      *       "low_balance_credits": "0.500",
                      *       "owed": "0.000",
                      *       "plan": null,

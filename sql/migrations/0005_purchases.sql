@@ -96,16 +96,41 @@ begin
 end $$;
 comment on function backend.create_purchase(uuid, text, text, text, numeric, bigint, text, integer, integer, integer) is 'Writes a purchase before its payment session is made, and says whether the user never had a plan. Outcomes: created, rate_limited, already_subscribed.';
 
-create function backend.attach_checkout_session(p_purchase uuid, p_session_id text) returns text
+create function backend.attach_checkout_session(
+  p_purchase uuid,
+  p_session_id text,
+  out outcome text,
+  out rival_sessions text[]
+)
   language plpgsql security definer set search_path = ''
 as $$
+declare
+  v_purchase public.purchases;
 begin
+  select * into v_purchase from public.purchases where id = p_purchase;
+  -- one user's in turn, or two plans' sessions would not see each other
+  perform pg_advisory_xact_lock(hashtextextended('purchase:' || v_purchase.user_id::text, 0));
   update public.purchases
      set stripe_session_id = p_session_id, status = case status when 'created' then 'open' else status end
-   where id = p_purchase and coalesce(stripe_session_id, p_session_id) = p_session_id;
-  return case when found then 'attached' else 'not_found' end;
+   where id = p_purchase and coalesce(stripe_session_id, p_session_id) = p_session_id
+   returning * into v_purchase;
+  if not found then
+    outcome := 'not_found';
+  elsif v_purchase.kind = 'pack' or v_purchase.status <> 'open' then
+    outcome := 'attached';
+  elsif backend.live_subscription(v_purchase.user_id) is not null then
+    outcome := 'already_subscribed';  -- it began after create_purchase had looked
+  else
+    outcome := 'attached';
+    rival_sessions := array(
+      select p.stripe_session_id from public.purchases p
+       where p.user_id = v_purchase.user_id and p.kind = 'plan' and p.id <> v_purchase.id
+         and p.status in ('open', 'pending', 'paid')
+         and not exists (select from public.subscriptions s where s.id = p.stripe_subscription_id)
+       order by p.created_at, p.id);
+  end if;
 end $$;
-comment on function backend.attach_checkout_session(uuid, text) is 'Notes the payment session of a purchase. A webhook may have come first. Outcomes: attached, not_found.';
+comment on function backend.attach_checkout_session(uuid, text) is 'Notes the payment session of a purchase. A webhook may have come first. rival_sessions are the user''s other sessions that are, or may yet become, a subscription we do not know of. Outcomes: attached, already_subscribed, not_found.';
 
 create function backend.get_checkout(p_user uuid, p_session_id text)
   returns table (

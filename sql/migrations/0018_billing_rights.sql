@@ -3,7 +3,8 @@
 
 drop function backend.get_account(uuid);
 create function backend.get_account(
-  p_user uuid, out available numeric, out reserved numeric, out owed numeric, out grants jsonb, out plan jsonb
+  p_user uuid, out available numeric, out reserved numeric, out owed numeric, out grants jsonb, out plan jsonb,
+  out has_billing boolean
 )
   language sql stable security definer set search_path = ''
 as $$
@@ -22,9 +23,10 @@ as $$
     (select jsonb_build_object(
               'plan_id', s.plan_id, 'interval', s.interval, 'status', s.status,
               'current_period_end', s.current_period_end, 'cancel_at_period_end', s.cancel_at_period_end)
-       from public.subscriptions s where s.id = backend.live_subscription(p_user))
+       from public.subscriptions s where s.id = backend.live_subscription(p_user)),
+    exists (select from backend.customers c where c.user_id = p_user and c.stripe_customer_id is not null)
 $$;
-comment on function backend.get_account(uuid) is 'A user''s balance, the grants that have something left in spending order, and the plan; the plan is null without a subscription.';
+comment on function backend.get_account(uuid) is 'A user''s balance, the grants that have something left in spending order, and the plan; the plan is null without a subscription. has_billing says whether the billing portal has something to show.';
 
 revoke execute on all functions in schema backend from public, anon, authenticated, service_role;
 grant execute on function

@@ -47,10 +47,15 @@ def at_stripe(buyer: Visitor, control: str, *args: Any, **options: Any) -> None:
     stripe.drain(30)
 
 
+def to_portal(buyer: Visitor, button: str) -> None:
+    """Press the button that leads to the billing portal."""
+    press(buyer, button)
+    buyer.page.wait_for_url(f"{buyer.place.stack.stripe.url}/**")
+
+
 def at_portal(buyer: Visitor, button: str | re.Pattern[str]) -> None:
     """Go to the portal, press a button there, and come back to the credits."""
-    press(buyer, "Manage plan")
-    buyer.page.wait_for_url(f"{buyer.place.stack.stripe.url}/**")
+    to_portal(buyer, "Manage plan")
     press(buyer, button)
     press(buyer, "Back")
     buyer.page.wait_for_url(f"{buyer.place.frontend.url}/**")
@@ -154,6 +159,19 @@ def test_plan_that_ended(buyer: Visitor) -> None:
     expect(figure(buyer, "Available")).to_have_text("30")
     expect(figures(buyer)).not_to_contain_text("Renews on")
     subscribe(buyer)
+
+
+def test_portal_without_a_plan(buyer: Visitor) -> None:
+    """Who bought something finds their cards and invoices, also without a plan; who did not has no such button."""
+    offered = buyer.page.get_by_role("button", name="Cards and invoices")
+    expect(buyer.page.get_by_role("button", name=STARTER)).to_be_visible()
+    expect(offered).to_have_count(0)
+    press(buyer, STARTER)
+    buyer.pay()
+
+    to_portal(buyer, "Cards and invoices")
+
+    expect(buyer.page.get_by_role("button", name="Back")).to_be_visible()
 
 
 def test_renewal_that_fails(buyer: Visitor) -> None:

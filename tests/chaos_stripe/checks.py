@@ -48,6 +48,7 @@ class Books:
             *self._balances(),
             *self._audit(),
             *self._mirrors(),
+            *self._plans(),
             *self._parked(),
         ]
 
@@ -164,6 +165,17 @@ class Books:
             status = purchases.get(session["client_reference_id"])
             if (is_paid and session["status"] == "complete") != (status == "paid"):
                 yield f"wrong purchase: {short(session['id'])} is {status}, paid: {is_paid}"
+
+    def _plans(self) -> Iterator[str]:
+        """Expect nobody to pay for two plans at once, whatever pages they opened."""
+        live = Counter(
+            of["metadata"]["user_id"]
+            for of in self._state.newest("subscription")
+            if of["status"] not in ("canceled", "incomplete_expired")
+        )
+        for user, plans in live.items():
+            if plans > 1:
+                yield f"{plans} plans: {self._name(user)}"
 
     def _parked(self) -> Iterator[str]:
         for row in self._database.rows(

@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from holdfast.stripe_reader import StripeReader
+from holdfast.usecases.create_checkout import Checkout
 from tests.chaos.defects import _function
 
 
@@ -28,6 +29,7 @@ DEFECTS: dict[str, Defect] = {
     "refunds are not reconciled": Defect(part=(StripeReader, "refunds", _nothing)),
     "paid invoices are not reconciled": Defect(part=(StripeReader, "paid_invoices", _nothing)),
     "sessions are not reconciled": Defect(part=(StripeReader, "sessions", _nothing)),
+    "an earlier page of a plan stays open": Defect(part=(Checkout, "_close", _nothing)),
     "an older reading undoes a newer one": Defect(
         sql=lambda: _function("backend.record_reversal", ("excluded.ticket > r.ticket and ", ""))
     ),

@@ -30,6 +30,7 @@ class Story:
         self._random = world.source("story")
         self.users = [self._uuid() for _ in range(self._random.randint(*_USERS))]
         self.spent: defaultdict[str, Decimal] = defaultdict(Decimal)
+        self._plan_pages: set[str] = set()
         self._reserved: list[tuple[UUID, UUID, Decimal]] = []
         world.disturb = self._disturb
         self._deeds: dict[Callable[[], bool], int] = {
@@ -113,6 +114,7 @@ class Story:
         interval = self._random.choice(("month", "month", "year"))
         self._note(self.name_of(user), "wants", plan, interval)
         view = self._world.product.checkout.subscribe(user, plan, interval, "/", "/")
+        self._plan_pages.add(view.session_id)
         return self._perhaps_pay(view.session_id)
 
     def _perhaps_pay(self, session_id: str) -> bool:
@@ -122,9 +124,13 @@ class Story:
 
     def _at_the_page(self) -> bool:
         session = self._any("checkout.session", "open")
-        if session:
-            self._pay(session["id"])
-        return session is not None
+        # a plan's page that was made and not given out is known to nobody; a pack's may be paid all the same
+        if session is None or (
+            session["mode"] == "subscription" and session["id"] not in self._plan_pages
+        ):
+            return False
+        self._pay(session["id"])
+        return True
 
     def _pay(self, session_id: str) -> None:
         acts = (

@@ -27,7 +27,7 @@ from tests.billing import (
     Stripe,
 )
 from tests.clock import Clock
-from tests.factories import RECORD_CHECKOUT, Backend, event_json
+from tests.factories import RECORD_CHECKOUT, Backend, event_json, new_key, new_user
 from tests.racing import Step, first_value, outcome_or_sqlstate, overlap, race, race_steps
 
 Steps = dict[str, Step]
@@ -328,6 +328,26 @@ class TestSubscriptions:
         )
 
         assert overlap(backend.db, one, two) == ("recorded", "recorded_second")
+
+    def test_two_pages_of_one_user(self, backend: Backend) -> None:
+        """Of two plans' pages attached at once the second is told of the first."""
+        user = new_user()
+        sessions = [new_key("cs_test") for _ in range(2)]
+        purchases = [backend.purchase(user, interval="month")["purchase_id"] for _ in sessions]
+
+        rivals = overlap(
+            backend.db,
+            *(
+                call(
+                    "select rival_sessions from backend.attach_checkout_session(%s, %s)",
+                    purchase,
+                    session,
+                )
+                for purchase, session in zip(purchases, sessions, strict=True)
+            ),
+        )
+
+        assert rivals == ([], sessions[:1])
 
 
 @pytest.mark.parametrize("seed", range(4))

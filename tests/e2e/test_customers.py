@@ -21,7 +21,7 @@ def _buyer(world: World) -> Buyer:
 def test_twenty_first_checkouts_make_one_customer(world: World, buyer: Buyer) -> None:
     """Twenty pages opened at once by a new user are of one customer, and each can be paid."""
     stripe = world.stack.stripe
-    stripe.hang_next(1.0, times=20, match=CREATE)  # so that others come meanwhile
+    stripe.hang_next(2.5, times=20, match=CREATE)  # so that others come meanwhile
     before = len(stripe.requests)
 
     sessions = at_once(20, lambda _: buyer.checkout(pack_id="starter"))
@@ -114,9 +114,10 @@ def test_deleting_a_customer_ends_the_plan(buyer: Buyer) -> None:
 
 
 def test_the_portal_is_of_the_buyer(buyer: Buyer) -> None:
-    """Whoever bought gets a page that shows the plan and leads back to the frontend."""
+    """Whoever bought is told of a page, which shows the plan and leads back to the frontend."""
     buyer.subscribe()
 
+    assert buyer.person.get("/account")["has_billing"]
     answer = buyer.person.http.post("/billing-portal", json={"return_path": "/account?tab=plan"})
 
     assert answer.status_code == 201
@@ -130,6 +131,7 @@ def test_the_portal_is_of_the_buyer(buyer: Buyer) -> None:
 
 def test_there_is_no_portal_without_a_purchase(buyer: Buyer) -> None:
     """A user who never opened a payment page has nothing to manage: 404, and no customer is made."""
+    assert not buyer.person.get("/account")["has_billing"]
     problem(buyer.person.http.post("/billing-portal", json={}), 404, "not_found")
 
     assert buyer.customers == []
@@ -143,6 +145,7 @@ def test_there_is_no_portal_of_a_deleted_customer(world: World, buyer: Buyer) ->
 
     problem(buyer.person.http.post("/billing-portal", json={}), 404, "not_found")
 
+    assert not buyer.person.get("/account")["has_billing"]
     buyer.buy()
     assert buyer.person.http.post("/billing-portal", json={}).status_code == 201
 

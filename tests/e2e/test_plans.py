@@ -13,6 +13,7 @@ from tests.e2e.world import World
 
 GRACE = timedelta(days=3)
 UPDATED = "customer.subscription.updated"
+EXPIRE = "POST /v1/checkout/sessions/.*/expire"
 
 
 @pytest.fixture(name="buyer")
@@ -420,21 +421,105 @@ def test_after_the_end_a_plan_can_be_bought_again(buyer: Buyer) -> None:
     assert buyer.plan["plan_id"] == "business"
 
 
-def test_two_plans_bought_at_once_both_grant_and_alarm(world: World, buyer: Buyer) -> None:
-    """Two pages opened before either was paid: what was paid is granted, and somebody is told of the second."""
-    wish = {"plan_id": "pro", "interval": "month"}
-    sessions = at_once(2, lambda _: buyer.checkout(**wish))
+def test_of_two_pages_of_a_plan_only_the_newer_can_be_paid(world: World, buyer: Buyer) -> None:
+    """A second page closes the first, also under a lost answer; packs' pages stay."""
+    pack = buyer.checkout(pack_id="starter")
+    first = buyer.checkout(plan_id="pro", interval="month")
+    world.stack.stripe.lose_next(match=EXPIRE)
 
-    for session in sessions:
-        buyer.pay(session)
+    second = buyer.checkout(plan_id="business", interval="month")
+    world.stack.stripe.drain(30)
+
+    assert [buyer.status(each) for each in (pack, first, second)] == ["open", "expired", "open"]
+    buyer.pay(second)
+    assert buyer.available == "60.000"
+
+
+def test_of_pages_opened_at_once_one_can_be_paid(world: World, buyer: Buyer) -> None:
+    """However many are asked for at the same moment, one plan is all that can be bought."""
+    wish = {"plan_id": "pro", "interval": "month"}
+
+    sessions = at_once(5, lambda _: buyer.checkout(**wish))
+
+    world.stack.stripe.drain(30)
+    assert sorted(buyer.status(each) for each in sessions) == ["expired"] * 4 + ["open"]
+
+
+@pytest.mark.parametrize("untold", ["*", "customer.subscription.*"])
+def test_a_plan_paid_a_moment_ago_is_not_paid_again(
+    world: World, buyer: Buyer, untold: str
+) -> None:
+    """Before any event of the paid page came, or any of its subscription: 409, and no page is left open."""
+    world.stack.stripe.webhook_faults.hold = (untold, "invoice*")
+    buyer.pay(buyer.checkout(plan_id="pro", interval="month"))
+
+    answer = buyer.person.http.post("/checkout", json={"plan_id": "pro", "interval": "year"})
+
+    problem(answer, 409, "already_subscribed")
+    of_user = [
+        session["status"]
+        for session in world.stack.stripe.state.newest("checkout.session")
+        if session["metadata"]["user_id"] == buyer.person.id
+    ]
+    assert of_user == ["expired", "complete"]
+
+
+def test_a_plan_that_ended_before_it_was_told_does_not_stand_in_the_way(
+    world: World, buyer: Buyer
+) -> None:
+    """A subscription that is over at Stripe, of which no event came, is no reason to refuse the next."""
+    world.stack.stripe.webhook_faults.hold = ("*",)
+    buyer.happens("cancel_now", buyer.subscribe())
+
+    session = buyer.checkout(plan_id="pro", interval="month")
+
+    assert buyer.status(session) == "open"
+
+
+def test_no_page_is_given_out_beside_one_that_cannot_be_closed(world: World, buyer: Buyer) -> None:
+    """Stripe refuses, or is away: an error, and the next try closes what both left open."""
+    first = buyer.checkout(plan_id="pro", interval="month")
+    wish = {"plan_id": "pro", "interval": "month"}
+
+    world.stack.stripe.fail_next(1, 403, EXPIRE)
+    problem(buyer.person.http.post("/checkout", json=wish), 502, "provider_error")
+    world.stack.stripe.faults.add("down", EXPIRE)
+    problem(buyer.person.http.post("/checkout", json=wish), 503, "unavailable")
+    world.stack.stripe.faults.clear()
+    last = buyer.checkout(**wish)
+
+    world.stack.stripe.drain(30)
+    assert (buyer.status(first), buyer.status(last)) == ("expired", "open")
+    open_pages = [
+        session["id"]
+        for session in world.stack.stripe.state.newest("checkout.session")
+        if session["metadata"]["user_id"] == buyer.person.id and session["status"] == "open"
+    ]
+    assert open_pages == [last]
+
+
+def test_two_plans_all_the_same_both_grant_and_alarm(world: World, buyer: Buyer) -> None:
+    """A second plan sold by hand at Stripe: what was paid is granted, and somebody is told of the second."""
+    first = buyer.subscribe()
+    by_hand = buyer.at_stripe(
+        "checkout/sessions",
+        **{
+            "mode": "subscription",
+            "customer": buyer.customers[0],
+            "line_items[0][price]": price_id(world, "holdfast_plan_pro_monthly"),
+            "line_items[0][quantity]": "1",
+            "success_url": "https://example.com/",
+        },
+    )
+
+    second = buyer.pay(by_hand["id"])["subscription"]
 
     assert buyer.available == "60.000"
     seconds = {
         line["object_id"]
         for line in world.logged(WEBHOOK, outcome="recorded_second", level="ERROR")
     }
-    states = [world.stack.stripe.state.get("checkout.session", each) for each in sessions]
-    assert len(seconds & {state["subscription"] for state in states}) == 1
+    assert seconds & {first, second} == {second}
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,55 @@ class TestPlanCheckout:
         assert (answer["purchase_id"] is None) == (outcome != "created")
         assert stripe.backend.purchase(stripe.user)["outcome"] == "created"
 
+    def test_rival_sessions(self, backend: Backend) -> None:
+        """A new page of a plan names the user's others that are open, or paid without a subscription we know."""
+        user = new_user()
+        states = (None, "pending", "paid", "failed", "expired")
+        earlier = [backend.open_purchase(user, interval="month") for _ in states]
+        for checkout, state in zip(earlier, states, strict=True):
+            if state:
+                backend.checkout_event(checkout, state)
+        backend.open_purchase(user)
+        backend.open_purchase(interval="month")
+        purchase = backend.purchase(user, interval="year")["purchase_id"]
+
+        first, again = (backend.attached(purchase, f"cs_test_{purchase}") for _ in range(2))
+
+        assert first["outcome"] == "attached"
+        assert first["rival_sessions"] == [checkout.session for checkout in earlier[:3]]
+        assert again == first
+
+    def test_a_packs_page_has_no_rivals(self, backend: Backend) -> None:
+        """A pack may be paid beside a plan."""
+        checkout = backend.open_purchase(interval="month")
+        pack = backend.purchase(checkout.user)["purchase_id"]
+
+        assert not backend.attached(pack, f"cs_test_{pack}")["rival_sessions"]
+
+    @pytest.mark.parametrize(
+        ("status", "outcome"), [("incomplete", "already_subscribed"), ("canceled", "attached")]
+    )
+    def test_subscribed_meanwhile(self, stripe: Stripe, status: str, outcome: str) -> None:
+        """A plan that began while the page was made is told, unless it is over; it is no rival any more."""
+        backend = stripe.backend
+        earlier = backend.open_purchase(stripe.user, interval="month")
+        purchase = backend.purchase(stripe.user, interval="month")["purchase_id"]
+        backend.checkout_event(earlier, subscription_id=stripe.subscription)
+        stripe.subscribe(stripe.price(), status)
+
+        answer = backend.attached(purchase, f"cs_test_{purchase}")
+
+        assert answer["outcome"] == outcome
+        assert not answer["rival_sessions"]
+
+    def test_the_page_that_was_paid_stays_attached(self, stripe: Stripe) -> None:
+        """A page whose own subscription is known already is not refused for it."""
+        checkout = stripe.backend.open_purchase(stripe.user, interval="month")
+        stripe.backend.checkout_event(checkout, subscription_id=stripe.subscription)
+        stripe.subscribe(stripe.price())
+
+        assert stripe.backend.attach(checkout.purchase, checkout.session) == "attached"
+
 
 class TestSubscription:
     """The mirrored subscription."""

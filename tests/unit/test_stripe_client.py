@@ -95,6 +95,21 @@ def test_a_portal_page_is_of_one_customer() -> None:
     assert form_of(transport) == {"customer": "cus_1", "return_url": PAGES[1]}
 
 
+def test_a_page_is_closed_by_its_id() -> None:
+    """The session is named in the path; one that is not open is refused."""
+    stripe_, transport = billing((200, SESSION), error(400))
+
+    stripe_.expire_session("cs_test_1")
+
+    [(method, url, _, _)] = transport.requests
+    assert (method, url) == (
+        "post",
+        "http://127.0.0.1:12111/v1/checkout/sessions/cs_test_1/expire",
+    )
+    with pytest.raises(ProviderError):
+        stripe_.expire_session("cs_test_1")
+
+
 def test_a_deleted_customer_is_told_apart_from_other_refusals() -> None:
     """Only a missing customer is gone; a missing price stays a refusal."""
     gone = {"type": "invalid_request_error", "code": "resource_missing", "message": "no"}

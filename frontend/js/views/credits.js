@@ -37,7 +37,8 @@ function drawBalance(place, account) {
     plan && h("p", {},
       `Plan: ${plan.plan_id}, ${plan.interval}ly, ${plan.status}. `,
       plan.current_period_end && (plan.cancel_at_period_end ? `Ends on ${day(plan.current_period_end)}.` : `Renews on ${day(plan.current_period_end)}.`),
-      " ", portalButton()),
+      " ", portalButton("Manage plan")),
+    !plan && account.has_billing && h("p", {}, portalButton("Cards and invoices")),
     account.grants.length > 0 && h("table", {},
       h("caption", {}, "In the order they are spent"),
       h("thead", {}, h("tr", {}, ["From", "Left", "Of", "Expires"].map((name) => h("th", { scope: "col" }, name)))),
@@ -81,8 +82,8 @@ async function buy(order) {
   }
 }
 
-function portalButton() {
-  const button = h("button", { class: "plain" }, "Manage plan");
+function portalButton(name) {
+  const button = h("button", { class: "plain" }, name);
   button.addEventListener("click", () => whileBusy(button, "One moment …", async () => {
     try {
       location.assign((await post("/billing-portal", { return_path: `${location.pathname}?managed=1` })).url);

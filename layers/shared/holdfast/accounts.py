@@ -14,13 +14,18 @@ from holdfast.vocabulary import EntryType
 
 @dataclass(frozen=True)
 class Account:
-    """A user's credits and plan. `grants` are those with something left, in spending order."""
+    """
+    A user's credits and plan. `grants` are those with something left, in spending order.
+
+    `has_billing` says whether they are a customer at Stripe, and so have a billing portal.
+    """
 
     available: Decimal
     reserved: Decimal
     owed: Decimal
     grants: list[dict[str, Any]]
     plan: dict[str, Any] | None
+    has_billing: bool
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,9 @@ class AlreadySubscribedError(HoldfastError):
     code = "already_subscribed"
     title = "Already subscribed"
 
+    def __init__(self) -> None:
+        super().__init__("A plan is changed in the billing portal.")
+
 
 class IdempotencyConflictError(HoldfastError):
     """The idempotency key was used before with another request."""

@@ -80,14 +80,21 @@ class PurchaseStore:
                 "Too many checkouts in the last hour.", retry_after=row["retry_after_seconds"]
             )
         if row["outcome"] == "already_subscribed":
-            raise AlreadySubscribedError("A plan is changed in the billing portal.")
+            raise AlreadySubscribedError
         return NewPurchase(row["purchase_id"], row["is_first_plan"])
 
-    def attach_session(self, purchase_id: UUID, session_id: str) -> None:
-        """Note the Checkout Session of a purchase."""
-        self._database.one(
-            "select backend.attach_checkout_session(%s, %s) as outcome", (purchase_id, session_id)
+    def attach_session(self, purchase_id: UUID, session_id: str) -> list[str]:
+        """
+        Note the Checkout Session of a purchase; return the user's other sessions that could become a second plan.
+
+        Raises `AlreadySubscribedError` when a plan has begun since the purchase was written.
+        """
+        row = self._database.one(
+            "select * from backend.attach_checkout_session(%s, %s)", (purchase_id, session_id)
         )
+        if row["outcome"] == "already_subscribed":
+            raise AlreadySubscribedError
+        return row["rival_sessions"] or []
 
     def checkout(self, user_id: UUID, session_id: str) -> Checkout | None:
         """Return the user's own purchase by its session, if it is theirs."""

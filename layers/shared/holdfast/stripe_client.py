@@ -1,7 +1,7 @@
 """
-Calls that make something at Stripe: customers, payment pages, portal pages.
+Calls that change something at Stripe: customers, payment pages, portal pages.
 
-Every one may be repeated: it carries an idempotency key, or makes a page that nobody has seen yet.
+Every one may be repeated: it carries an idempotency key, makes a page that nobody has seen yet, or closes one.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def connect(
 
 class StripeBilling:
     """
-    Make things at Stripe.
+    Make and close things at Stripe.
 
     Raises `UnavailableError` when the outcome is unknown (the same call may be repeated), `ProviderError` when Stripe
     refused.
@@ -116,6 +116,11 @@ class StripeBilling:
         if session.url is None:
             raise ProviderError(reason="stripe: a session without a URL")
         return CheckoutSession(session.id, session.url)
+
+    def expire_session(self, session_id: str) -> None:
+        """Close an open payment page; raises `ProviderError` when it is not open."""
+        with translated_errors():
+            self._client.v1.checkout.sessions.expire(session_id)
 
     def create_customer(self, user_id: UUID, number: int) -> str:
         """Return the id of the user's `number`th customer, a new one unless it was just made."""

@@ -14,7 +14,8 @@ from typing import Any
 Found = dict[str, Any]
 
 _PAYMENT_OVER = frozenset({"requires_payment_method", "canceled"})
-_PLAN_NOT_PAID = frozenset({"past_due", "unpaid", "canceled", "incomplete_expired"})
+_PLAN_OVER = frozenset({"canceled", "incomplete_expired"})
+_PLAN_NOT_PAID = _PLAN_OVER | {"past_due", "unpaid"}
 
 
 class CheckoutState(StrEnum):
@@ -65,6 +66,11 @@ class SubscriptionState:
     canceled_at: int | None
     ended_at: int | None
     created: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, for good."""
+        return self.status in _PLAN_OVER
 
 
 @dataclass(frozen=True, kw_only=True)

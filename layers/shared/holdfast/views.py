@@ -307,7 +307,11 @@ class PlanView(View):
 
 
 class AccountView(View):
-    """A user's credits; `grants` in the order they are spent, `plan` null without one."""
+    """
+    A user's credits; `grants` in the order they are spent, `plan` null without one.
+
+    `has_billing` says whether POST /billing-portal has a page for them.
+    """
 
     available: Credits
     reserved: Credits
@@ -317,6 +321,7 @@ class AccountView(View):
     welcome: str
     grants: list[GrantView]
     plan: PlanView | None
+    has_billing: bool
 
 
 class EntryView(View):

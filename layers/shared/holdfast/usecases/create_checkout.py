@@ -10,16 +10,19 @@ from holdfast.billing import BillingStore, SellablePrice
 from holdfast.catalog import Catalog, Plan
 from holdfast.customers import CustomerStore
 from holdfast.errors import (
+    AlreadySubscribedError,
     ConfigurationError,
     FieldError,
     InvalidRequestError,
     NotFoundError,
+    ProviderError,
     UnavailableError,
 )
 from holdfast.frontend import Frontend
 from holdfast.observability import count
 from holdfast.purchases import Offer, PurchaseStore
 from holdfast.stripe_client import CheckoutOrder, CustomerGoneError, StripeBilling
+from holdfast.stripe_objects import CheckoutState
 from holdfast.stripe_reader import StripeReader
 from holdfast.views import (
     CatalogView,
@@ -184,9 +187,32 @@ class Checkout:
         session = self._with_customer(
             user_id, lambda customer_id: self._stripe.create_session(order, customer_id, *urls)
         )
-        self._purchases.attach_session(purchase.id, session.id)
+        try:
+            for rival in self._purchases.attach_session(purchase.id, session.id):
+                self._close(rival)
+        except AlreadySubscribedError:
+            self._close(session.id)
+            raise
         count("Checkout.created")
         return CheckoutView(checkout_url=session.url, session_id=session.id)
+
+    def _close(self, session_id: str) -> None:
+        """
+        Close a plan's page, so that nobody pays a second subscription there.
+
+        Raises `AlreadySubscribedError` when it was paid already and its subscription has not ended.
+        """
+        try:
+            self._stripe.expire_session(session_id)
+        except ProviderError:
+            session = self._reader.session(session_id)
+            if session is None or session.state is CheckoutState.EXPIRED:
+                return
+            if session.subscription_id is None:
+                raise  # still open
+            subscription = self._reader.subscription(session.subscription_id)
+            if subscription is not None and not subscription.is_over:
+                raise AlreadySubscribedError from None
 
     def _with_customer(self, user_id: UUID, call: Callable[[str], T]) -> T:
         """

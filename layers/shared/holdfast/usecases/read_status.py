@@ -97,6 +97,7 @@ class StatusReader:
             welcome=profile.welcome,
             grants=[GrantView.model_validate(grant) for grant in account.grants],
             plan=None if account.plan is None else PlanView.model_validate(account.plan),
+            has_billing=account.has_billing,
         )
 
     def ledger(self, user_id: UUID, *, cursor: str | None, limit: int) -> LedgerView:
