@@ -43,7 +43,6 @@ SETTINGS = {
     "max_wal_size": "8GB",
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
-    "commit_siblings": "0",  # where a turn delays flushes, it delays each
 }
 DESIGNS = {
     "ours": "",  # the product's migrations
@@ -84,7 +83,7 @@ class Bench:
 
     def measure_load(self) -> None:
         """Measure (a) spread, (b) hot and (c) the floor, every design next to the others."""
-        for load in ("spread", "hot"):
+        for load in LOADS:
             for design in workload.SCRIPTS:
                 self._pgbench(design, load, WARM)
         self._note("warm")
@@ -136,13 +135,6 @@ class Bench:
 
     def _pgbench(self, design: str, load: str, turn: str) -> float:
         """Put one design under load; return its pairs of reserve and charge a second."""
-        delay = LOADS[load].flush_delay
-        self._run(
-            design,
-            "alter system set commit_delay = %(delay)s",
-            "select pg_reload_conf()",
-            delay=delay,
-        )
         self._run(design, "vacuum (analyze)")
         self._runs += 1
         script = self._server.run / "script"
@@ -158,7 +150,7 @@ class Bench:
         }
         variables = {
             "run": self._runs,
-            "accounts": self._results.plan.accounts if LOADS[load].is_spread else 1,
+            "accounts": self._results.plan.accounts if load == "spread" else 1,
             "n": 0,
         }
         command = [str(self._server.bins / "pgbench"), "--no-vacuum", turn]

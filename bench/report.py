@@ -38,21 +38,8 @@ FULL = Plan(
 QUICK = Plan(rounds=2, turn="--transactions=20", searches=2, accounts=200, sizes=(100, 1_000))
 
 
-@dataclass(frozen=True)
-class Load:
-    """What pgbench does in a turn: over every account or on one, each flush `flush_delay` µs longer."""
-
-    title: str
-    is_spread: bool
-    flush_delay: int = 0
-
-
-LOADS = {
-    "spread": Load("(a) every account", is_spread=True),
-    "hot": Load("(b) one account", is_spread=False),
-    # a network disk takes milliseconds to flush, and the cloud's databases stand on such
-    "hot_slow": Load("(b) flushes 2 ms longer", is_spread=False, flush_delay=2000),
-}
+LOADS = {"spread": "(a) every account", "hot": "(b) one account"}
+"""What pgbench does in a turn."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +88,7 @@ def _load_table(results: Results) -> Table:
         ratios = (_ratios(figures["ours"], figures[peer]) for peer in ("usual", "tuned"))
         cells = [*(_spread(each, "{:,.0f}") for each in rates)]
         cells += [_spread(each, "{:.2f}") for each in ratios]
-        table.add_row(LOADS[load].title, *cells)
+        table.add_row(LOADS[load], *cells)
     return table
 
 
@@ -146,7 +133,7 @@ def _panels(results: Results) -> list[Panel]:
         Panel(
             title="Reserve + charge (more is better)",
             unit="pairs a second",
-            groups={LOADS[load].title: figures for load, figures in results.load.items()},
+            groups={LOADS[load]: figures for load, figures in results.load.items()},
             logarithmic=False,
         ),
         Panel(

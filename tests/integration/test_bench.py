@@ -34,7 +34,6 @@ def test_bench_of_the_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     for row in (
         "(a) every account",
         "(b) one account",
-        "(b) flushes",
         "(c) floor",
         "1,000 settled",
         "audit()",
