@@ -76,6 +76,7 @@ class TestAccount:
             "owed": 0,
             "grants": [],
             "plan": None,
+            "has_billing": False,
         }
 
     def test_grants_in_spending_order(self, ledger: Ledger) -> None:
