@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from holdfast.usecases.recover import BATCH
 from tests.e2e.people import FOUR_IMAGES, IMAGE_COST, Person, at_once, wait_for
 from tests.e2e.world import World
 
@@ -283,7 +284,7 @@ def test_a_provider_away_does_not_stop_the_sweep(world: World, alice: Person) ->
 
 
 def test_overlapping_sweeps_share_the_work(world: World, alice: Person) -> None:
-    """Two sweeps at once: each stuck generation is claimed and asked for by exactly one."""
+    """Two sweeps at once, more work than one takes: each stuck generation is claimed and asked for by exactly one."""
     babysea = world.stack.babysea
     babysea.plan(webhook="drop")
     stuck = at_once(24, lambda _: alice.start())
@@ -299,7 +300,7 @@ def test_overlapping_sweeps_share_the_work(world: World, alice: Person) -> None:
 
     paths = [r.path for r in babysea.requests[asked:] if r.path.startswith("/v1/content/")]
     assert sum(each["claimed"] for each in swept) == len(stuck)
-    assert sorted(each["claimed"] for each in swept) == [4, 20]
+    assert all(0 < each["claimed"] <= BATCH for each in swept)
     assert sorted(paths) == sorted(f"/v1/content/{world.job(g).generation_id}" for g in stuck)
     for generation in stuck:
         assert alice.finished(generation)["status"] == "succeeded"
