@@ -103,13 +103,14 @@ class Books:
         expected: defaultdict[str, Decimal] = defaultdict(Decimal)
         for grant in Model(self._state, self._world.terms.catalog).grants().values():
             expected[grant.user] += grant.credits - grant.reversed
-        # what expired depends on when it was told, which Stripe does not know: the ledger's own word, audited below
-        if self._world.terms.expires:
-            for row in self._database.rows(
-                "select user_id::text, sum(expired - absorbed) as lapsed"
-                " from public.credit_grants group by user_id"
-            ):
-                expected[row["user_id"]] -= row["lapsed"]
+        # what expired depends on when it was told, which Stripe does not know: of grants that have ended it is the
+        # ledger's own word, audited below
+        for row in self._database.rows(
+            "select user_id::text, sum(expired - absorbed) as lapsed"
+            " from public.credit_grants where expires_at <= %s group by user_id",
+            self._world.now,
+        ):
+            expected[row["user_id"]] -= row["lapsed"]
         found = {
             row["user_id"]: (row["available"], row["owed"])
             for row in self._database.rows(

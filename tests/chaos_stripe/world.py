@@ -36,11 +36,10 @@ _TWINS = 0.2
 
 @dataclass(frozen=True)
 class Terms:
-    """What is sold in a run, how long it lasts, and whether any credits end in that time."""
+    """What is sold in a run, and how long it lasts."""
 
     catalog: Catalog
     days: int
-    expires: bool
 
 
 class World:
