@@ -52,9 +52,17 @@ class Buyer:
     @property
     def customers(self) -> list[str]:
         """The user's customers at Stripe, newest first."""
+        return [customer["id"] for customer in self._own("customer")]
+
+    @property
+    def pages(self) -> list[Json]:
+        """The user's payment pages at Stripe, newest first."""
+        return self._own("checkout.session")
+
+    def _own(self, kind: str) -> list[Json]:
         return [
-            found["id"]
-            for found in self.stripe.state.newest("customer")
+            found
+            for found in self.stripe.state.newest(kind)
             if found["metadata"].get("user_id") == self.person.id
         ]
 
